@@ -7,7 +7,7 @@ use causeway_protocol::{
     device::Untrusted,
     ids::{DeviceId, Timestamp},
 };
-use causeway_store::Db;
+use causeway_store::{Db, Script};
 
 use crate::{
     quota::{Shares, UsedUp},
@@ -122,23 +122,20 @@ pub(crate) async fn claim(
     }
     let mut claimed = BTreeMap::new();
     for targets in targets.chunks(CLAIMED) {
-        let mut tx = db.begin().await.map_err(storage::Error::from)?;
+        let mut script = Script::default();
+        keys::select_targets(&mut script, targets);
+        let begun = db.begin_with(script).await;
+        let (mut tx, rows) = begun.map_err(storage::Error::from)?;
+        let targets = keys::read_targets(&rows)?;
+        if targets.is_empty() {
+            continue;
+        }
         let asker = match who {
             Claimer::Device(device) => devices::first(tx.conn(), &device.account).await?,
             Claimer::Server(name) => servers::claimer(tx.conn(), name).await?,
         };
-        for target in targets {
-            let device = devices::by_id(tx.conn(), target).await?;
-            let Some(device) = device.filter(|device| device.listed) else { continue };
-            let is_over = keys::count_claim(tx.conn(), now, asker, device.row).await? > per_hour;
-            let one_time =
-                if is_over { None } else { keys::claim(tx.conn(), now, device.row).await? };
-            let key = match one_time {
-                Some(key) => Some(key),
-                None => keys::fallback(tx.conn(), device.row).await?,
-            };
-            claimed.extend(key.map(|key| (*target, key)));
-        }
+        let asker = (asker, per_hour);
+        claimed.extend(keys::claim(tx.conn(), now, asker, &targets).await?);
         tx.commit().await.map_err(storage::Error::from)?;
     }
     Ok(ClaimedKeys { keys: claimed })

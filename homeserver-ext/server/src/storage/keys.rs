@@ -1,10 +1,13 @@
 //! One-time and fallback keys, and who claimed how many.
 
+use std::collections::BTreeMap;
+
 use causeway_protocol::{
     device::OneTimeKey,
-    ids::{CurveKey, KeyId, Signature, Timestamp},
+    ids::{CurveKey, DeviceId, KeyId, Signature, Timestamp},
 };
-use causeway_store::Conn;
+use causeway_store::{Conn, Row, Script};
+use sqlx::Row as _;
 
 use super::{DeviceRow, Error, many, ms, name_of, number};
 
@@ -69,32 +72,90 @@ pub(crate) async fn count(conn: &mut Conn, device: DeviceRow) -> Result<u32, Err
     number(count, "count")
 }
 
-/// Claims a key of a device, for ever; `None` if there is none left.
+/// A device of which a key is wanted.
+pub(crate) struct Target {
+    row: DeviceRow,
+    pub(crate) device_id: DeviceId,
+    fallback: Option<String>,
+}
+
+impl Target {
+    fn fallback(&self) -> Result<Option<OneTimeKey>, Error> {
+        let json = self.fallback.as_deref();
+        json.map(serde_json::from_str).transpose().map_err(|_| Error::Row("fallback_key"))
+    }
+}
+
+/// Asks which of these devices are this server's, and on their account's list.
+pub(crate) fn select_targets(script: &mut Script, devices: &[DeviceId]) {
+    script.add_list(
+        "SELECT device, device_id, fallback_key FROM devices
+         WHERE server IS NULL AND listed = TRUE AND device_id IN (",
+        devices.iter().map(|device| device.as_ref().to_vec()).collect(),
+    );
+}
+
+/// Reads what [`select_targets`] asked for.
+pub(crate) fn read_targets(rows: &[Row]) -> Result<Vec<Target>, Error> {
+    let target = |row: &Row| {
+        let device_id = name_of!(DeviceId, row.try_get::<&[u8], _>(1)?, "device_id")?;
+        Ok(Target { row: row.try_get(0)?, device_id, fallback: row.try_get(2)? })
+    };
+    rows.iter().map(target).collect()
+}
+
+/// Claims a key of each, for ever, as one more claim within this hour; the fallback key where there is none
+/// left, or where there were more than `per_hour`. `claimer`: the first device of the account.
 pub(crate) async fn claim(
     conn: &mut Conn,
     now: Timestamp,
-    device: DeviceRow,
-) -> Result<Option<OneTimeKey>, Error> {
-    let row: Option<(Vec<u8>, Vec<u8>, Vec<u8>)> = sqlx::query_as(
-        "UPDATE one_time_keys SET claimed_ms = $2
-         WHERE device = $1 AND key_id =
-            (SELECT key_id FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL
-             ORDER BY key_id LIMIT 1)
-         RETURNING key_id, curve25519, signature",
-    )
-    .bind(device)
-    .bind(ms(now))
-    .fetch_optional(conn)
-    .await?;
-    row.map(|(key_id, curve25519, signature)| {
-        Ok(OneTimeKey {
-            key_id: name_of!(KeyId, &key_id, "key_id")?,
+    (claimer, per_hour): (DeviceRow, u32),
+    targets: &[Target],
+) -> Result<Vec<(DeviceId, OneTimeKey)>, Error> {
+    let counts = count_claims(conn, now, claimer, targets).await?;
+    let is_over = |target: &&Target| counts.get(&target.row).is_some_and(|count| *count > per_hour);
+    let within: Vec<_> = targets.iter().filter(|one| !is_over(one)).map(|one| one.row).collect();
+    let mut claimed = take(conn, now, within).await?;
+    let key = |target: &Target| {
+        let key = match claimed.remove(&target.row) {
+            Some(key) => Some(key),
+            None => target.fallback()?,
+        };
+        Ok(key.map(|key| (target.device_id, key)))
+    };
+    targets.iter().map(key).filter_map(Result::transpose).collect()
+}
+
+/// The next key of each that nobody has claimed, where there is one.
+async fn take(
+    conn: &mut Conn,
+    now: Timestamp,
+    devices: Vec<DeviceRow>,
+) -> Result<BTreeMap<DeviceRow, OneTimeKey>, Error> {
+    if devices.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut script = Script::default();
+    // Through the index of the free ones: those that were claimed stay, and come before.
+    let update = (
+        "UPDATE one_time_keys SET claimed_ms = $1 FROM (
+            SELECT d.device, (SELECT k.key_id FROM one_time_keys k INDEXED BY one_time_keys_free
+                WHERE k.device = d.device AND k.claimed_ms IS NULL ORDER BY k.key_id LIMIT 1) AS key_id
+            FROM devices d WHERE d.device IN (",
+        ") next WHERE one_time_keys.device = next.device AND one_time_keys.key_id = next.key_id
+         RETURNING one_time_keys.device, one_time_keys.key_id, curve25519, signature",
+    );
+    script.add_list_of_then(update, ms(now), devices);
+    let key = |row: Row| {
+        let key = OneTimeKey {
+            key_id: name_of!(KeyId, row.try_get::<&[u8], _>(1)?, "key_id")?,
             fallback: false,
-            curve25519: name_of!(CurveKey, &curve25519, "curve25519")?,
-            signature: name_of!(Signature, &signature, "signature")?,
-        })
-    })
-    .transpose()
+            curve25519: name_of!(CurveKey, row.try_get::<&[u8], _>(2)?, "curve25519")?,
+            signature: name_of!(Signature, row.try_get::<&[u8], _>(3)?, "signature")?,
+        };
+        Ok((row.try_get(0)?, key))
+    };
+    script.run(conn).await?.into_iter().map(key).collect()
 }
 
 /// Replaces the fallback key of a device.
@@ -125,25 +186,26 @@ pub(crate) async fn fallback(
     json.map(|json| serde_json::from_str(&json).map_err(|_| Error::Row("fallback_key"))).transpose()
 }
 
-/// Counts one more claim within this hour; how many there are with it. `claimer`: the first device of
-/// the account.
-pub(crate) async fn count_claim(
+/// Counts one more claim of each within this hour; how many there are with it.
+async fn count_claims(
     conn: &mut Conn,
     now: Timestamp,
     claimer: DeviceRow,
-    target: DeviceRow,
-) -> Result<u32, Error> {
-    let count: i64 = sqlx::query_scalar(
-        "INSERT INTO claims (claimer, target, hour_ms, count) VALUES ($1, $2, $3, 1)
-         ON CONFLICT (claimer, target, hour_ms) DO UPDATE SET count = claims.count + 1
-         RETURNING count",
-    )
-    .bind(claimer)
-    .bind(target)
-    .bind(ms(now) / HOUR_MS * HOUR_MS)
-    .fetch_one(conn)
-    .await?;
-    number(count, "count")
+    targets: &[Target],
+) -> Result<BTreeMap<DeviceRow, u32>, Error> {
+    let mut script = Script::default();
+    script.insert(
+        "INSERT INTO claims (claimer, target, hour_ms, count) ",
+        targets,
+        " ON CONFLICT (claimer, target, hour_ms) DO UPDATE SET count = claims.count + 1
+         RETURNING target, count",
+        |values, target| {
+            let hour = ms(now) / HOUR_MS * HOUR_MS;
+            values.bind(claimer).bind(target.row).bind(hour).bind(1_i64);
+        },
+    );
+    let count = |row: Row| Ok((row.try_get(0)?, number(row.try_get(1)?, "count")?));
+    script.run(conn).await?.into_iter().map(count).collect()
 }
 
 /// Forgets claims of former hours.

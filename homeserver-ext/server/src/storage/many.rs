@@ -5,7 +5,7 @@ use sqlx::{Encode, FromRow, Type};
 
 use super::Error;
 
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// `insert … VALUES (…), (…) tail`.
 pub(super) async fn insert<T>(

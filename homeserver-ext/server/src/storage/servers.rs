@@ -15,14 +15,14 @@ use causeway_protocol::{
     ids::{AccountId, DeviceId, Epoch, GroupId, ServerLinkId, StreamId, Timestamp},
     link::{Ack, Had, Place},
 };
-use causeway_store::Conn;
+use causeway_store::{Conn, Row, Script};
 use sqlx::Row as _;
 
 use super::{
     DeviceRow, Error, GroupRow,
     devices::give_mailbox,
     groups::{self, Group},
-    ms, name_of, number, time,
+    many, ms, name_of, number, time,
 };
 
 /// What became of what another server told as a group's home.
@@ -228,31 +228,35 @@ pub(crate) async fn replicas(conn: &mut Conn, group: GroupRow) -> Result<Vec<Rep
 }
 
 /// Notes how far what the server sends was taken.
-pub(crate) async fn set_place(
-    conn: &mut Conn,
-    now: Timestamp,
-    name: &str,
-    place: &Place,
-) -> Result<(), Error> {
+pub(crate) fn set_place(script: &mut Script, now: Timestamp, name: &str, place: &Place) {
     let present = place.present.as_ref();
     let former: Vec<u8> = place.former.iter().flat_map(|link| *link.as_bytes()).collect();
-    sqlx::query(
+    let query = script.add(
         "INSERT INTO servers (name, link, taken, former, heard_ms, had_stream, had_seq, forwarded)
          SELECT $1, $2, $3, $4, $5, $6, $7, last FROM numbers WHERE TRUE
          ON CONFLICT (name) DO UPDATE SET link = excluded.link, taken = excluded.taken,
          former = excluded.former, heard_ms = excluded.heard_ms,
          had_stream = excluded.had_stream, had_seq = excluded.had_seq",
-    )
-    .bind(name)
-    .bind(present.map(|present| present.link.as_bytes().to_vec()))
-    .bind(present.map_or(0, |present| i64::try_from(present.seq).unwrap_or(i64::MAX)))
-    .bind(former)
-    .bind(ms(now))
-    .bind(place.had.stream.map(|stream| stream.as_bytes().to_vec()))
-    .bind(i64::try_from(place.had.seq).unwrap_or(i64::MAX))
-    .execute(conn)
-    .await?;
-    Ok(())
+    );
+    query
+        .bind(name)
+        .bind(present.map(|present| present.link.as_bytes().to_vec()))
+        .bind(present.map_or(0, |present| i64::try_from(present.seq).unwrap_or(i64::MAX)))
+        .bind(former)
+        .bind(ms(now))
+        .bind(place.had.stream.map(|stream| stream.as_bytes().to_vec()))
+        .bind(i64::try_from(place.had.seq).unwrap_or(i64::MAX));
+}
+
+/// Asks for a server's number, and up to which of its own it has what is kept.
+pub(crate) fn select_given(script: &mut Script, name: &str) {
+    script.add("SELECT server, given FROM servers WHERE name = $1").bind(name);
+}
+
+/// Reads what [`select_given`] asked for.
+pub(crate) fn read_given(rows: &[Row]) -> Result<(i64, i64), Error> {
+    let row = rows.first().ok_or(Error::Row("servers"))?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// The number of a server in this database.
@@ -404,16 +408,18 @@ pub(crate) async fn servers_of(
     conn: &mut Conn,
     devices: &[DeviceId],
 ) -> Result<BTreeMap<String, Vec<DeviceId>>, Error> {
+    let ids: Vec<Vec<u8>> = devices.iter().map(|device| device.as_bytes().to_vec()).collect();
     let mut by_server: BTreeMap<String, Vec<DeviceId>> = BTreeMap::new();
-    for device in devices {
-        let account: Option<String> =
-            sqlx::query_scalar("SELECT account FROM remote_devices WHERE device_id = $1")
-                .bind(device.as_bytes().as_slice())
-                .fetch_optional(&mut *conn)
-                .await?;
-        let Some(account) = account else { continue };
-        let account: AccountId = account.parse().map_err(|_| Error::Row("account"))?;
-        by_server.entry(account.server().to_owned()).or_default().push(*device);
+    for some in ids.chunks(many::CHUNK) {
+        let mut script = Script::default();
+        let select = "SELECT device_id, account FROM remote_devices WHERE device_id IN (";
+        script.add_list(select, some.to_vec());
+        for row in script.run(&mut *conn).await? {
+            let device = name_of!(DeviceId, row.try_get::<&[u8], _>(0)?, "device_id")?;
+            let account = row.try_get::<&str, _>(1)?.parse::<AccountId>();
+            let account = account.map_err(|_| Error::Row("account"))?;
+            by_server.entry(account.server().to_owned()).or_default().push(device);
+        }
     }
     Ok(by_server)
 }

@@ -261,6 +261,37 @@ async fn one_time_keys_are_claimed_once_then_the_fallback() {
     alice.post(&server, "/keys", &foreign).await.refused(400, "M_INVALID_PARAM");
 }
 
+#[tokio::test]
+async fn of_many_each_is_claimed_by_itself() {
+    let server = Server::start_with(|config| config.claims_per_hour = 2).await;
+    let bob = server.person("bob").await;
+    let mut all = Vec::new();
+    for n in 0..30 {
+        all.push(server.person(&format!("p{n}")).await);
+    }
+    let claim = async |some: &[Person]| -> ClaimedKeys {
+        // Who is named twice is claimed once.
+        let devices: Vec<_> = some.iter().chain(&some[..1]).map(Person::device).collect();
+        bob.post(&server, "/keys/claim", &json!({ "devices": devices })).await.ok()
+    };
+    // Of the first there is none but the fallback; of the second two were claimed within the hour.
+    let none = UploadKeys { one_time_keys: vec![], fallback_key: None, replace: true };
+    all[0].post(&server, "/keys", &none).await.ok::<KeyCount>();
+    for _ in 0..2 {
+        assert!(!claim(&all[1..2]).await.keys[&all[1].device()].fallback);
+    }
+    for number in 1..=2 {
+        let claimed = claim(&all).await.keys;
+        assert_eq!(claimed.len(), all.len());
+        for (n, one) in all.iter().enumerate() {
+            let key = &claimed[&one.device()];
+            key.verify(&one.device()).unwrap();
+            assert_eq!(key.fallback, n < 2, "{n}");
+            assert!(key.fallback || key.key_id.as_bytes()[7] == number, "{n}: each once");
+        }
+    }
+}
+
 /// Protocol §1: a one-time key and the fallback key may have one number, which nobody takes for one key.
 #[tokio::test]
 async fn one_time_keys_and_fallback_keys_are_counted_apart() {

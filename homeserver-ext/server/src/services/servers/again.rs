@@ -7,7 +7,7 @@ use causeway_protocol::{
     ids::{ServerLinkId, StreamId, Timestamp},
     link::Place,
 };
-use causeway_store::Db;
+use causeway_store::{Db, Script};
 use serde_json::Value;
 
 use super::{
@@ -36,23 +36,29 @@ impl Servers {
         (has, given): (&[Mark], Vec<(i64, Value)>),
     ) -> Result<(), storage::Error> {
         let given: Vec<given::Item> = given.into_iter().map(|item| kept(now, item)).collect();
-        let mut tx = db.begin().await?;
-        servers::set_place(tx.conn(), now, from, place).await?;
-        if !has.is_empty() {
-            let server = servers::row(tx.conn(), from).await?;
-            if let Some(until) = has.iter().filter_map(|mark| mark.row()).max() {
-                forward::done(tx.conn(), server, until).await?;
-                given::keep(tx.conn(), server, &given, self.rules.keep_bytes).await?;
-            }
-            for mark in has {
-                match mark {
-                    Mark::Rows(_) => {}
-                    Mark::Part(_, cut) => progress::note_cut(tx.conn(), server, cut).await?,
-                    Mark::Ops(group, epoch) => {
-                        forward::has_ops(tx.conn(), server, *group, *epoch).await?;
-                    }
-                    Mark::Progress(until) => progress::told(tx.conn(), server, *until).await?,
+        let mut script = Script::default();
+        servers::set_place(&mut script, now, from, place);
+        if has.is_empty() {
+            db.write(script, Vec::new()).await?;
+            return Ok(());
+        }
+        servers::select_given(&mut script, from);
+        let (mut tx, rows) = db.begin_with(script).await?;
+        let (server, had) = servers::read_given(&rows)?;
+        if let Some(until) = has.iter().filter_map(|mark| mark.row()).max() {
+            let mut script = Script::default();
+            forward::done(&mut script, server, until);
+            let most = self.rules.keep_bytes;
+            given::keep(tx.conn(), script, (server, had), &given, most).await?;
+        }
+        for mark in has {
+            match mark {
+                Mark::Rows(_) => {}
+                Mark::Part(_, cut) => progress::note_cut(tx.conn(), server, cut).await?,
+                Mark::Ops(group, epoch) => {
+                    forward::has_ops(tx.conn(), server, *group, *epoch).await?;
                 }
+                Mark::Progress(until) => progress::told(tx.conn(), server, *until).await?,
             }
         }
         Ok(tx.commit().await?)

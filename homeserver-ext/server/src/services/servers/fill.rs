@@ -6,7 +6,7 @@ use causeway_protocol::{
     link::{Carried, Event, Item, Row, Tell},
     roster::Op,
 };
-use causeway_store::{Conn, Db};
+use causeway_store::{Conn, Db, Script};
 use serde_json::Value;
 
 use super::{
@@ -18,7 +18,11 @@ use super::{
 };
 use crate::storage::{
     self, DeviceRow, GroupRow,
-    servers::{forward, given, progress::Cut},
+    servers::{
+        forward::{self, Peer},
+        given,
+        progress::Cut,
+    },
 };
 
 /// Items that wait for a server, below which more is fetched for it.
@@ -38,12 +42,11 @@ impl Servers {
     ) -> Result<(), AskError> {
         let readers = self.due_readers();
         let mut read = db.read().await.map_err(storage::Error::from)?;
-        let with_devices = forward::with_devices(read.conn()).await?;
         // As far for each: what is for all of a group is for several of them.
-        let last = forward::last(read.conn()).await?;
+        let (peers, last) = forward::peers(read.conn()).await?;
         drop(read);
         let mut are_ops = false;
-        for (server, name) in with_devices {
+        for Peer { server, name, forwarded } in peers {
             if self.allowed(&name).is_err() {
                 continue;
             }
@@ -64,12 +67,14 @@ impl Servers {
             }
             self.tell_progress((db, now), server, &mut line, (&readers, sent)).await?;
             let Found { skipped, unnamed, are_ops: some } =
-                fill_one(db, now, (server, &self.here), (&mut line, last)).await?;
+                fill_one(db, now, (server, &self.here), (&mut line, forwarded, last)).await?;
             are_ops |= some;
             if skipped.is_some() || !unnamed.is_empty() {
                 let mut tx = db.begin().await.map_err(storage::Error::from)?;
                 if let Some(until) = skipped {
-                    forward::done(tx.conn(), server, until).await?;
+                    let mut script = Script::default();
+                    forward::done(&mut script, server, until);
+                    script.run(tx.conn()).await.map_err(storage::Error::from)?;
                 }
                 for (group, epoch) in unnamed {
                     forward::has_ops(tx.conn(), server, group, epoch).await?;
@@ -109,14 +114,19 @@ async fn fill_one(
     db: &Db,
     now: Timestamp,
     (server, here): (i64, &str),
-    (line, last): (&mut Line, i64),
+    (line, stored, last): (&mut Line, i64, i64),
 ) -> Result<Found, AskError> {
     let mut all = Found::default();
+    let cursor = line.cursor.unwrap_or(stored);
     let mut read = db.read().await.map_err(storage::Error::from)?;
     let conn = read.conn();
-    let stored = forward::forwarded(conn, server).await?;
-    let cursor = line.cursor.unwrap_or(stored);
-    let (mut found, mut until) = forward::next(conn, server, cursor).await?;
+    let mut script = Script::default();
+    forward::select_next(&mut script, server, cursor);
+    forward::select_behind(&mut script, server);
+    let mut rows = script.run(conn).await.map_err(storage::Error::from)?;
+    let next = rows.take();
+    let (mut found, mut until) = forward::read_next(conn, (server, cursor), &next).await?;
+    let behind = forward::read_behind(&rows.take())?;
     until = until.min(last.max(cursor));
     let mut next: Vec<(i64, Next)> = Vec::new();
     if line.giving.is_again() {
@@ -127,7 +137,7 @@ async fn fill_one(
         found.retain(|forward| kept.iter().all(|(seq, _)| *seq != forward.seq));
         next.extend(kept.into_iter().map(|(seq, item)| (seq, Next::Again(item))));
     }
-    for behind in forward::behind(conn, server).await? {
+    for behind in behind {
         let sent = line.ops.get(&behind.group).copied().unwrap_or(-1).max(behind.epoch);
         if !is_home(&behind, here)? {
             all.unnamed.extend(show(conn, now, here, (&behind, sent), line).await?);

@@ -7,8 +7,8 @@ use causeway_protocol::{
     ids::{DeviceId, EnvelopeId, Epoch, GroupId, Timestamp},
     link::Row as ForPeer,
 };
-use causeway_store::{Conn, Row};
-use sqlx::Row as _;
+use causeway_store::{Conn, Row, Script};
+use sqlx::{FromRow, Row as _};
 
 use crate::storage::{Error, GroupRow, name_of, number, time};
 
@@ -26,15 +26,10 @@ pub(crate) struct Forward {
     pub(crate) whole: Option<(EnvelopeId, Timestamp)>,
 }
 
-/// What devices here, and this server as a group's home, have for those of the server after `after`, in
-/// order; and up to which number it was looked for. A server that has not shown its devices yet gets what is
-/// for all: it knows for whom.
-pub(crate) async fn next(
-    conn: &mut Conn,
-    server: i64,
-    after: i64,
-) -> Result<(Vec<Forward>, i64), Error> {
-    let keys: Vec<(i64, Option<i64>)> = sqlx::query_as(
+/// Asks what devices here, and this server as a group's home, have for those of the server after `after`, in
+/// order. A server that has not shown its devices yet gets what is for all: it knows for whom.
+pub(crate) fn select_next(script: &mut Script, server: i64, after: i64) {
+    let query = script.add(
         "SELECT n.last, k.seq FROM numbers n LEFT JOIN (
             SELECT seq FROM (SELECT DISTINCT m.seq FROM devices d
                 JOIN mailbox m ON m.device = d.device AND m.seq > $2
@@ -60,57 +55,73 @@ pub(crate) async fn next(
                     AND b.seq <= g.until_seq AND b.epoch >= g.from_epoch))
                 ORDER BY b.seq LIMIT 64) everyones
          ) k ON TRUE ORDER BY k.seq LIMIT 64",
-    )
-    .bind(server)
-    .bind(after)
-    .fetch_all(&mut *conn)
-    .await?;
+    );
+    query.bind(server).bind(after);
+}
+
+/// Reads what [`select_next`] asked for; and up to which number it was looked for.
+pub(crate) async fn read_next(
+    conn: &mut Conn,
+    (server, after): (i64, i64),
+    rows: &[Row],
+) -> Result<(Vec<Forward>, i64), Error> {
+    let keys: Vec<(i64, Option<i64>)> =
+        rows.iter().map(FromRow::from_row).collect::<Result<_, _>>()?;
     let last = keys.first().map_or(after, |(last, _)| *last);
     let found: Vec<i64> = keys.iter().filter_map(|(_, seq)| *seq).collect();
     let until = match found.last() {
         Some(newest) if found.len() >= LOOK => *newest,
         _ => last,
     };
-    let mut all = BTreeMap::new();
-    for seq in found {
-        if let Some(forward) = read(conn, server, seq).await? {
-            all.insert(seq, forward);
-        }
-    }
-    Ok((all.into_values().collect(), until.max(after)))
+    Ok((read(conn, server, found).await?, until.max(after)))
 }
 
-async fn read(conn: &mut Conn, server: i64, seq: i64) -> Result<Option<Forward>, Error> {
-    let row = sqlx::query(
+async fn read(conn: &mut Conn, server: i64, found: Vec<i64>) -> Result<Vec<Forward>, Error> {
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut script = Script::default();
+    script.add_list(
         "SELECT e.id, e.kind, g.group_id, e.epoch, s.account, s.device_id, e.recipient, e.ttl_ms,
-            e.payload, e.grp, e.whole_id, COALESCE(e.expires_ms, 0)
+            e.payload, e.grp, e.whole_id, COALESCE(e.expires_ms, 0), e.envelope
          FROM envelopes e JOIN groups g ON g.grp = e.grp
          LEFT JOIN devices s ON s.device = e.sender
-         WHERE e.envelope = $1",
+         WHERE e.envelope IN (",
+        found,
+    );
+    let mut all = BTreeMap::new();
+    for row in script.run(&mut *conn).await? {
+        let mut forward = forward(row.try_get(12)?, &row)?;
+        if let ForPeer::Member(submission) = &mut forward.row
+            && submission.kind == Kind::Fanout
+        {
+            cut(conn, (server, forward.seq), submission).await?;
+        }
+        all.insert(forward.seq, forward);
+    }
+    Ok(all.into_values().collect())
+}
+
+/// Leaves of a fan-out what is for devices of the server.
+async fn cut(
+    conn: &mut Conn,
+    (server, seq): (i64, i64),
+    submission: &mut Submission,
+) -> Result<(), Error> {
+    let pieces: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT d.device_id, m.piece FROM mailbox m JOIN devices d ON d.device = m.device
+         WHERE m.envelope = $1 AND d.server = $2 AND m.piece IS NOT NULL",
     )
     .bind(seq)
-    .fetch_optional(&mut *conn)
+    .bind(server)
+    .fetch_all(conn)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mut forward = forward(seq, &row)?;
-    if let ForPeer::Member(submission) = &mut forward.row
-        && submission.kind == Kind::Fanout
-    {
-        let pieces: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
-            "SELECT d.device_id, m.piece FROM mailbox m JOIN devices d ON d.device = m.device
-             WHERE m.envelope = $1 AND d.server = $2 AND m.piece IS NOT NULL",
-        )
-        .bind(seq)
-        .bind(server)
-        .fetch_all(conn)
-        .await?;
-        let pieces = pieces
-            .into_iter()
-            .map(|(device, piece)| Ok((name_of!(DeviceId, &device, "device_id")?, Piece(piece))));
-        submission.id = None;
-        submission.to = SubmittedTo::Devices(pieces.collect::<Result<_, Error>>()?);
-    }
-    Ok(Some(forward))
+    let pieces = pieces
+        .into_iter()
+        .map(|(device, piece)| Ok((name_of!(DeviceId, &device, "device_id")?, Piece(piece))));
+    submission.id = None;
+    submission.to = SubmittedTo::Devices(pieces.collect::<Result<_, Error>>()?);
+    Ok(())
 }
 
 fn forward(seq: i64, row: &Row) -> Result<Forward, Error> {
@@ -161,50 +172,23 @@ fn forward(seq: i64, row: &Row) -> Result<Forward, Error> {
 }
 
 /// The server has all that was for its devices, up to and with this number.
-pub(crate) async fn done(conn: &mut Conn, server: i64, until: i64) -> Result<(), Error> {
+pub(crate) fn done(script: &mut Script, server: i64, until: i64) {
     // Envelopes first, while the rows still say which; those that others wait for stay.
-    sqlx::query(
+    for statement in [
         "DELETE FROM envelopes WHERE envelope IN (
             SELECT m.envelope FROM devices d JOIN mailbox m ON m.device = d.device AND m.seq <= $2
             WHERE d.server = $1)
          AND NOT EXISTS (SELECT 1 FROM mailbox o JOIN devices d ON d.device = o.device
             WHERE o.envelope = envelopes.envelope AND (d.server IS NULL OR d.server <> $1))
          AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = envelopes.envelope)",
-    )
-    .bind(server)
-    .bind(until)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
         "DELETE FROM mailbox WHERE seq <= $2
          AND device IN (SELECT device FROM devices WHERE server = $1)",
-    )
-    .bind(server)
-    .bind(until)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
         "UPDATE mailboxes SET acked_seq = $2 WHERE acked_seq < $2
          AND device IN (SELECT device FROM devices WHERE server = $1)",
-    )
-    .bind(server)
-    .bind(until)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query("UPDATE servers SET forwarded = $2 WHERE server = $1 AND forwarded < $2")
-        .bind(server)
-        .bind(until)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Up to which number it has all.
-pub(crate) async fn forwarded(conn: &mut Conn, server: i64) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("SELECT forwarded FROM servers WHERE server = $1")
-        .bind(server)
-        .fetch_one(conn)
-        .await?)
+        "UPDATE servers SET forwarded = $2 WHERE server = $1 AND forwarded < $2",
+    ] {
+        script.add(statement).bind(server).bind(until);
+    }
 }
 
 /// The last number that was given.
@@ -226,10 +210,10 @@ pub(crate) struct Behind {
     pub(crate) creator: Option<String>,
 }
 
-/// The groups of which the other server lacks ops, of this one as their home, or has not been shown the
+/// Asks for the groups of which the other server lacks ops, of this one as their home, or has not been shown the
 /// accounts here that they name; 1,024 at most.
-pub(crate) async fn behind(conn: &mut Conn, server: i64) -> Result<Vec<Behind>, Error> {
-    let rows = sqlx::query_as(
+pub(crate) fn select_behind(script: &mut Script, server: i64) {
+    let query = script.add(
         "SELECT grp, epoch, until, creator FROM (
             SELECT r.grp, r.epoch, g.creator, CASE WHEN EXISTS (
                     SELECT 1 FROM group_devices g JOIN devices d
@@ -243,7 +227,12 @@ pub(crate) async fn behind(conn: &mut Conn, server: i64) -> Result<Vec<Behind>, 
             WHERE r.server = $1 AND r.epoch < g.epoch) AS lacking
          WHERE epoch < until ORDER BY grp LIMIT 1024",
     );
-    Ok(rows.bind(server).fetch_all(conn).await?)
+    query.bind(server);
+}
+
+/// Reads what [`select_behind`] asked for.
+pub(crate) fn read_behind(rows: &[Row]) -> Result<Vec<Behind>, Error> {
+    Ok(rows.iter().map(FromRow::from_row).collect::<Result<_, _>>()?)
 }
 
 /// Ops of one group that are read at once. It stands in the statement.
@@ -312,13 +301,26 @@ pub(crate) async fn end_replica(
     Ok(())
 }
 
-/// The servers of which devices are known, or that are in a group with this one.
-pub(crate) async fn with_devices(conn: &mut Conn) -> Result<Vec<(i64, String)>, Error> {
-    Ok(sqlx::query_as(
-        "SELECT server, name FROM servers s
+/// A server of which devices are known, or that is in a group with this one.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Peer {
+    pub(crate) server: i64,
+    pub(crate) name: String,
+    /// Up to which number it has all.
+    pub(crate) forwarded: i64,
+}
+
+/// All of them, and the last number that was given.
+pub(crate) async fn peers(conn: &mut Conn) -> Result<(Vec<Peer>, i64), Error> {
+    let mut script = Script::default();
+    script.add(
+        "SELECT server, name, forwarded FROM servers s
          WHERE EXISTS (SELECT 1 FROM devices d WHERE d.server = s.server)
             OR EXISTS (SELECT 1 FROM replicas r WHERE r.server = s.server) ORDER BY server",
-    )
-    .fetch_all(conn)
-    .await?)
+    );
+    script.add("SELECT last FROM numbers");
+    let mut rows = script.run(conn).await?;
+    let peers = rows.take().iter().map(FromRow::from_row).collect::<Result<_, _>>()?;
+    let last = rows.take().first().ok_or(Error::Row("numbers"))?.try_get(0)?;
+    Ok((peers, last))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use causeway_protocol::ids::{StreamId, Timestamp};
 use causeway_store::{Conn, Script};
+use sqlx::FromRow;
 
 use crate::storage::{Error, ms, number};
 
@@ -88,42 +89,40 @@ pub(crate) async fn begin_anew(
     Ok(begin(conn, fresh, false).await?)
 }
 
-/// Keeps what a server acknowledged, which has all up to the last of it now. What is beyond `most` bytes of
-/// all servers goes, the oldest of the one first for which most is kept. What was given again is kept
-/// already, or has gone.
+/// Runs a script, and keeps what a server acknowledged, which has all up to the last of it now, and had all
+/// up to `given`. What is beyond `most` bytes of all servers goes, the oldest of the one first for which most
+/// is kept. What was given again is kept already, or has gone.
 pub(crate) async fn keep(
     conn: &mut Conn,
-    server: i64,
+    mut script: Script,
+    (server, given): (i64, i64),
     items: &[Item],
     most: u64,
 ) -> Result<(), Error> {
-    let given: i64 = sqlx::query_scalar("SELECT given FROM servers WHERE server = $1")
-        .bind(server)
-        .fetch_one(&mut *conn)
-        .await?;
     let new: Vec<&Item> = items.iter().filter(|item| item.seq > given).collect();
-    let Some(last) = new.iter().map(|item| item.seq).max() else { return Ok(()) };
+    let Some(last) = new.iter().map(|item| item.seq).max() else {
+        script.run(conn).await?;
+        return Ok(());
+    };
     let kept: &[&Item] = if most > 0 { &new } else { &[] };
-    let mut script = Script::default();
     let insert = "INSERT INTO given (server, seq, bytes, until_ms, item) ";
     script.insert(insert, kept, " ON CONFLICT DO NOTHING", |values, item| {
         let columns = values.bind(server).bind(item.seq).bind(item.bytes());
         columns.bind(ms(item.until)).bind(item.text.clone());
     });
-    script.run(conn).await?;
-    sqlx::query(
+    let query = script.add(
         "UPDATE servers SET given = $2, given_bytes = given_bytes + $3,
             given_from = CASE WHEN $4 THEN given_from ELSE $2 END WHERE server = $1",
-    )
-    .bind(server)
-    .bind(last)
-    .bind(kept.iter().map(|item| item.bytes()).sum::<i64>())
-    .bind(most > 0)
-    .execute(&mut *conn)
-    .await?;
+    );
+    let bytes = kept.iter().map(|item| item.bytes()).sum::<i64>();
+    query.bind(server).bind(last).bind(bytes).bind(most > 0);
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    while let Some((fullest, beyond)) = fullest(conn, most).await? {
+    script.add(FULLEST).bind(most);
+    let rows = script.run(&mut *conn).await?;
+    let mut next: Option<(i64, i64)> = rows.first().map(FromRow::from_row).transpose()?;
+    while let Some((fullest, beyond)) = next {
         let_go(conn, fullest, beyond).await?;
+        next = sqlx::query_as(FULLEST).bind(most).fetch_optional(&mut *conn).await?;
     }
     Ok(())
 }
@@ -134,18 +133,11 @@ impl Item {
     }
 }
 
-/// The server for which most is kept, and how much of all is beyond `most` bytes; none: nothing is.
-async fn fullest(conn: &mut Conn, most: i64) -> Result<Option<(i64, i64)>, Error> {
-    Ok(sqlx::query_as(
-        "SELECT server, kept - $1 FROM (
-            SELECT server, given_bytes, sum(given_bytes) OVER () AS kept FROM servers
-            WHERE given_bytes > 0) AS those
-         WHERE kept > $1 ORDER BY given_bytes DESC LIMIT 1",
-    )
-    .bind(most)
-    .fetch_optional(conn)
-    .await?)
-}
+/// The server for which most is kept, and how much of all is beyond so many bytes; none: nothing is.
+const FULLEST: &str = "SELECT server, kept - $1 FROM (
+        SELECT server, given_bytes, sum(given_bytes) OVER () AS kept FROM servers
+        WHERE given_bytes > 0) AS those
+     WHERE kept > $1 ORDER BY given_bytes DESC LIMIT 1";
 
 /// Lets the oldest go of what is kept for a server, so many bytes of it, or a batch.
 async fn let_go(conn: &mut Conn, server: i64, bytes: i64) -> Result<(), Error> {
