@@ -9,6 +9,7 @@ mod guests;
 mod letting_in;
 mod ops;
 mod rotation;
+mod steps;
 mod taking;
 mod thirds;
 
@@ -25,7 +26,8 @@ use serde_json::Value;
 
 use self::{
     accounts::show,
-    taking::{put_down, take_event, take_home_row},
+    steps::{Step, steps},
+    taking::{put_down, put_down_all, take_event, take_home_row},
 };
 pub(super) use self::{
     accounts::{account, claim, look_up_named},
@@ -50,7 +52,16 @@ use crate::{
 /// with it. What was dealt with before does nothing.
 pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool, ApiError> {
     let here = &*api.config.server_name;
-    for item in items {
+    for step in steps(from, items) {
+        let item = match step {
+            Step::Said(said) => {
+                if !put_down_all(api, said).await? {
+                    return Ok(false);
+                }
+                continue;
+            }
+            Step::Item(item) => item,
+        };
         match item {
             Item::Ask(to, ask) => answer_ask(api, from, (to, &ask)).await?,
             Item::Answer(_, answer) => {

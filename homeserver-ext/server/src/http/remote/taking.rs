@@ -65,6 +65,35 @@ pub(super) async fn take_event(
     Ok(true)
 }
 
+/// Puts down what one device of another server has sent to one group; `false` where that has to wait.
+pub(super) async fn put_down_all(api: &Api, mut said: Vec<Submission>) -> Result<bool, ApiError> {
+    if said.len() > 1 {
+        let request = PostEnvelopes { envelopes: said, count: None };
+        if are_put_down(api, &request).await? {
+            // As of one.
+            api.servers.tell_in_a_while();
+            return Ok(true);
+        }
+        said = request.envelopes;
+    }
+    // Which of them it is, and why, is found out one by one; what was put down does nothing.
+    for envelope in said {
+        if !put_down(api, envelope).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether all of it could be put down at once.
+async fn are_put_down(api: &Api, request: &PostEnvelopes) -> Result<bool, ApiError> {
+    let Some(Submission { sender, group, .. }) = request.envelopes.first() else { return Ok(true) };
+    let Some(sender) = remote_accounts::device(&api.db, sender).await? else { return Ok(false) };
+    let when = (api.clock.now(), api.config.max_message_ttl);
+    let (of, who) = ((&api.db, &api.live), (&sender, Posted::Elsewhere));
+    Ok(relay::post_of(of, when, &api.shares, who, *group, request).await.is_ok())
+}
+
 /// Puts down what a device of another server has sent; `false` where that has to wait.
 pub(super) async fn put_down(api: &Api, envelope: Submission) -> Result<bool, ApiError> {
     let from = envelope.sender.account.server().to_owned();

@@ -34,7 +34,7 @@ impl Group {
     }
 
     /// Of this scheme.
-    fn first_op_of(admin: &Person, scheme: u8) -> Op {
+    pub(crate) fn first_op_of(admin: &Person, scheme: u8) -> Op {
         let create = Create {
             scheme,
             // Pairwise has none.

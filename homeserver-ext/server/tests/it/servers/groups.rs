@@ -3,7 +3,7 @@
 use causeway_protocol::{
     api::{AccountAnswer, AccountDevices, GroupHead, GroupServers, MessageStatus, PostEnvelopes},
     envelope::{Kind, Submission, SubmittedTo},
-    ids::{ItemId, StreamId},
+    ids::{EnvelopeId, ItemId, StreamId},
     link::{Carried, Event, EventPlace, Item, Row, Tell},
     roster::{Body, Op, Policy},
 };
@@ -280,6 +280,46 @@ async fn a_server_that_keeps_to_nothing_changes_nothing_and_disturbs_nobody() {
     // Those here go on.
     alice.say(&server, &group, &["undisturbed"]).await;
     assert_eq!(texts(&server, &bob, 1).await, ["undisturbed"]);
+}
+
+#[tokio::test]
+async fn of_what_comes_together_only_what_may_not_is_not_put_down() {
+    let server = at("a.example").await;
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let carol = Person::at("carol", "b.example");
+    let mut group = Group::begun(Group::first_op_of(&carol, 3));
+    for body in [Body::Add(vec![alice.entry(0), bob.entry(0)]), Body::Remove(vec![bob.member()])] {
+        let op = group.op(&carol, &body);
+        group.install(op);
+    }
+    let shown = AccountDevices { list: carol.list.clone(), devices: vec![carol.record.clone()] };
+    let shown = serde_json::to_value(AccountAnswer::from(shown)).unwrap();
+    let accounts = Item::Tell(ItemId::new(random()), Tell::Accounts(vec![shown])).to_json();
+    let message = |epoch, text| carol.message(group.id(), epoch, text);
+    // Under a shared key nobody opens what was sealed before somebody was taken out.
+    let (stale, mut wrong) = (message(1, "stale"), message(2, "wrong"));
+    wrong.id = Some(EnvelopeId::new(random()));
+    let to = SubmittedTo::Device(alice.device());
+    let key = carol.submission(group.id(), 2, Kind::KeyDistribution, to, b"\x01 key".to_vec());
+    let said = [message(2, "one"), stale, message(2, "two"), wrong, message(2, "three")]
+        .map(|envelope| said(&group, envelope));
+    let mut items = vec![accounts, ops(&group, &group.ops)];
+    items.extend(said);
+    items.insert(4, Item::Row(Row::Member(key)).to_json());
+    let frame = Peer::new("b.example").frame(items);
+    hand_in(&server, "b.example", frame.clone()).await;
+    // What was put down is not once more.
+    hand_in(&server, "b.example", frame).await;
+    let mut stream = alice.stream(&server).await;
+    let mut read = Vec::new();
+    for row in stream.settled().await {
+        match row.envelope.kind {
+            Kind::Roster => {}
+            Kind::Message => read.push(text(&row.envelope)),
+            kind => read.push(format!("{kind:?}")),
+        }
+    }
+    assert_eq!(read, ["one", "KeyDistribution", "two", "three"]);
 }
 
 #[tokio::test]
