@@ -137,12 +137,12 @@ impl Acks {
             }
         }
         let numbers: Vec<_> = all.iter().map(|(device, (seq, _))| (*device, *seq)).collect();
-        let done = mailbox::ack_all(tx.conn(), &numbers).await?;
+        let mut script = Script::default();
+        let done = mailbox::ack_all(tx.conn(), &mut script, &numbers).await?;
         if done.is_empty() {
             return Ok(done);
         }
         let counts = done.iter().filter_map(|device| all.get(device)).map(|(_, count)| count);
-        let mut script = Script::default();
         events::add(&mut script, now, Event::MessageDelivered, counts.sum());
         tx.commit_with(script).await?;
         Ok(done)

@@ -291,29 +291,65 @@ pub(crate) fn ack(
 }
 
 /// Devices have everything up to and with a number of each, which is more than they had, as long as
-/// that is a matter of their numbers alone: nothing of it is for one of them alone, is kept for it, or
-/// has ended on this server. Returns those for whom it is.
+/// nothing of it is kept for one of them or has ended on this server, and at most eight rows are for it
+/// alone, which `script` deletes. Returns those for whom it is.
 pub(crate) async fn ack_all(
     conn: &mut Conn,
+    script: &mut Script,
     all: &[(DeviceRow, Seq)],
 ) -> Result<BTreeSet<DeviceRow>, Error> {
-    let mut script = Script::default();
-    script.insert(
+    let mut acks = Script::default();
+    acks.insert(
         "INSERT INTO mailboxes (device, acked_seq) ",
         all,
         " ON CONFLICT (device) DO UPDATE SET acked_seq = excluded.acked_seq
          WHERE mailboxes.acked_seq < excluded.acked_seq AND mailboxes.kept_seq IS NULL
-         AND NOT EXISTS (SELECT 1 FROM mailbox m
-            WHERE m.device = excluded.device AND m.seq <= excluded.acked_seq)
+         AND (SELECT count(*) FROM (SELECT 1 FROM mailbox m
+            WHERE m.device = excluded.device AND m.seq <= excluded.acked_seq LIMIT 9) own) < 9
          AND NOT EXISTS (SELECT 1 FROM broadcasts b WHERE b.ended IS NOT NULL
             AND b.seq > mailboxes.acked_seq AND b.seq <= excluded.acked_seq)
-         RETURNING device",
+         RETURNING device, EXISTS (SELECT 1 FROM mailbox m
+            WHERE m.device = mailboxes.device AND m.seq <= mailboxes.acked_seq)",
         |values, (device, seq)| {
             values.bind(*device).bind(i64::try_from(seq.0).unwrap_or(i64::MAX));
         },
     );
-    let rows = script.run(conn).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    let (mut done, mut own) = (BTreeSet::new(), Vec::new());
+    for row in acks.run(conn).await? {
+        let device: DeviceRow = row.try_get(0)?;
+        done.insert(device);
+        if row.try_get(1)? {
+            own.push(device);
+        }
+    }
+    for some in own.chunks(many::CHUNK) {
+        delete_acknowledged(script, some);
+    }
+    Ok(done)
+}
+
+/// Deletes what is for each of these devices alone, and acknowledged.
+fn delete_acknowledged(script: &mut Script, devices: &[DeviceRow]) {
+    // Envelopes first, while the rows still say which; those that others wait for, or keep, stay.
+    script.add_list_then(
+        "DELETE FROM envelopes WHERE envelope IN (
+            SELECT m.envelope FROM mailboxes p
+            CROSS JOIN mailbox m ON m.device = p.device AND m.seq <= p.acked_seq
+            WHERE p.device IN (",
+        devices.to_vec(),
+        ") AND NOT EXISTS (SELECT 1 FROM mailbox o JOIN mailboxes q ON q.device = o.device
+            WHERE o.envelope = envelopes.envelope
+            AND (o.seq > q.acked_seq OR q.kept_seq IS NOT NULL))
+         AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = envelopes.envelope)",
+    );
+    script.add_list_then(
+        "DELETE FROM mailbox WHERE (device, seq) IN (
+            SELECT m.device, m.seq FROM mailboxes p
+            CROSS JOIN mailbox m ON m.device = p.device AND m.seq <= p.acked_seq
+            WHERE p.device IN (",
+        devices.to_vec(),
+        ")",
+    );
 }
 
 /// Deletes what is for one device alone, up to and with `seq`.

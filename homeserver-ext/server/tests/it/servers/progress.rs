@@ -1,7 +1,7 @@
 //! How far messages come at another server, and what their sender hears of it.
 
 use causeway_protocol::{
-    api::{DeliveryState, MessageStatus},
+    api::{DeliveryState, MessageStatus, OwnDevice},
     envelope::{Kind, Piece, Submission, SubmittedTo},
     ids::{DeviceId, EnvelopeId, ItemId},
     link::{Item, RowProgress, RowState, Tell},
@@ -67,7 +67,9 @@ async fn ended(server: &Server, who: &Person) -> Vec<Vec<u8>> {
     }
     if let Some(last) = last {
         stream.ack(last).await;
-        stream.settle().await;
+        while who.get(server, "/device").await.ok::<OwnDevice>().waits == Some(true) {
+            tokio::task::yield_now().await;
+        }
     }
     ended
 }
