@@ -57,7 +57,7 @@ impl Frame {
     }
 }
 
-/// A broadcast that was just put down.
+/// A row that was just put down, for a group or for one device.
 #[derive(Debug)]
 struct Row {
     says: StreamRow,
@@ -137,13 +137,17 @@ struct Waiting {
 
 /// What a transaction puts down, in the order of its numbers.
 #[derive(Default)]
-pub(crate) struct News(Vec<(i64, Put)>);
+pub(crate) struct News {
+    puts: Vec<(i64, Put)>,
+    /// How many of them are for groups.
+    said: usize,
+}
 
 enum Put {
     /// For the group; the row, unless it is to be looked for.
     Broadcast(GroupRow, Option<Arc<Row>>),
-    /// For one device alone.
-    Own(DeviceId),
+    /// For one device alone, likewise.
+    Own(DeviceId, Option<Arc<Row>>),
     /// For the group, and those of whom it says that they come or go.
     Op(GroupRow, Vec<DeviceOf>),
 }
@@ -158,26 +162,40 @@ impl News {
         envelope: impl FnOnce() -> Envelope,
     ) {
         // Nobody would take more.
-        let is_wanted = self.0.len() < MAX_ROWS && live.is_heard(group);
+        let is_wanted = self.said < MAX_ROWS && live.is_heard(group);
         let row = is_wanted.then(|| live.row(seq, (sender, at), envelope())).flatten();
-        self.0.push((seq, Put::Broadcast(group, row)));
+        self.said += 1;
+        self.puts.push((seq, Put::Broadcast(group, row)));
     }
 
-    /// For one device alone.
+    /// For one device alone, which looks for it.
     pub(crate) fn own(&mut self, seq: i64, device: DeviceId) {
-        self.0.push((seq, Put::Own(device)));
+        self.puts.push((seq, Put::Own(device, None)));
+    }
+
+    /// For one device alone, by another.
+    pub(crate) fn own_row(
+        &mut self,
+        live: &Live,
+        seq: i64,
+        (device, sender, at): (DeviceId, DeviceRow, Timestamp),
+        envelope: impl FnOnce() -> Envelope,
+    ) {
+        let is_wanted = live.ears().by_device.contains_key(&device);
+        let row = is_wanted.then(|| live.row(seq, (sender, at), envelope())).flatten();
+        self.puts.push((seq, Put::Own(device, row)));
     }
 
     /// An op, and who comes or goes by it.
     pub(crate) fn op(&mut self, seq: i64, group: GroupRow, changed: Vec<DeviceOf>) {
-        self.0.push((seq, Put::Op(group, changed)));
+        self.puts.push((seq, Put::Op(group, changed)));
     }
 }
 
 impl Live {
     /// Tells the streams when `tx` is committed.
     pub(crate) fn tell(&self, tx: &mut Tx, news: News) {
-        if news.0.is_empty() {
+        if news.puts.is_empty() {
             return;
         }
         let live = self.clone();
@@ -269,7 +287,7 @@ impl Ears {
     fn tell(&self, news: &News) {
         let readers = |group| self.by_group.get(group).into_iter().flat_map(BTreeMap::values);
         let of = |device| self.by_device.get(device).into_iter().flat_map(BTreeMap::values);
-        for (seq, put) in &news.0 {
+        for (seq, put) in &news.puts {
             match put {
                 Put::Broadcast(group, Some(row)) => {
                     let reads = |reader: &&Reader| {
@@ -280,7 +298,8 @@ impl Ears {
                 Put::Broadcast(group, None) => {
                     readers(group).for_each(|reader| reader.ear.miss(*seq, false));
                 }
-                Put::Own(device) => of(device).for_each(|ear| ear.miss(*seq, false)),
+                Put::Own(device, Some(row)) => of(device).for_each(|ear| ear.push(*seq, row)),
+                Put::Own(device, None) => of(device).for_each(|ear| ear.miss(*seq, false)),
                 Put::Op(group, changed) => {
                     readers(group).for_each(|reader| reader.ear.miss(*seq, false));
                     let changed = changed.iter().flat_map(|device| of(&device.device_id));

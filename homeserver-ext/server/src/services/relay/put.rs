@@ -76,10 +76,17 @@ pub(super) async fn put(
     for ((seq, (name, submission)), places) in (first..).zip(new).zip(&places) {
         match places {
             Places::Group(..) => {
-                let envelope = || broadcast(*name, submission);
+                let envelope = || row(*name, submission, Recipient::Broadcast);
                 news.broadcast(live, seq, (group.row, caller.row, now), envelope);
             }
-            Places::Devices(_) => own(&mut news, seq, submission, &boxes),
+            Places::Devices(places) if places.is_empty() => {}
+            Places::Devices(_) => match &submission.to {
+                SubmittedTo::Device(device) => {
+                    let envelope = || row(*name, submission, Recipient::Device(*device));
+                    news.own_row(live, seq, (*device, caller.row, now), envelope);
+                }
+                _ => own(&mut news, seq, submission, &boxes),
+            },
         }
     }
     Ok((places, news))
@@ -108,15 +115,15 @@ pub(super) async fn note_taken(
     left::owe(conn, server, &sender.device_id, group, new).await
 }
 
-/// A broadcast as its readers are handed it.
-fn broadcast(id: EnvelopeId, submission: &Submission) -> Envelope {
+/// What is one envelope for all who read it, as they are handed it.
+fn row(id: EnvelopeId, submission: &Submission, to: Recipient) -> Envelope {
     Envelope {
         id,
         kind: submission.kind,
         group: submission.group,
         epoch: submission.epoch,
         sender: Some(submission.sender.clone()),
-        to: Recipient::Broadcast,
+        to,
         ttl_ms: submission.ttl_ms,
         payload: submission.payload.clone(),
         piece: None,
