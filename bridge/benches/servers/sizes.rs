@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 
 use causeway_protocol::{
-    ids::{GroupId, ServerLinkId, StreamId},
+    ids::{ServerLinkId, StreamId},
     link::{Ack, FrameHead, Gives, Had, joined},
 };
 use serde_json::json;
 
-use crate::{
-    people::Person,
-    stage::{Stage, say},
-};
+use crate::stage::Stage;
 
 /// Bytes of one message between all homeservers, until it is acknowledged and told as read.
 pub(crate) struct Weighed {
@@ -30,17 +27,6 @@ impl Weighed {
         format!("| {members} | {servers} | {by} | {:.0} | {:.0} |", self.in_a_row, self.alone)
     }
 
-    /// The same in a group of more members who read, by what each more of them costs, where these are of so
-    /// many and those of so many.
-    pub(crate) fn grown(&self, many: (&Self, usize), few: usize, to: usize) -> Self {
-        let (more, count) = many;
-        let each = |of: fn(&Self) -> f64| {
-            let grows = (of(more) - of(self)) / (count - few) as f64;
-            of(self) + grows.max(0.0) * (to - few) as f64
-        };
-        Self { in_a_row: each(|it| it.in_a_row), alone: each(|it| it.alone) }
-    }
-
     /// By a room between ten, where this was measured between three: as often as there are other servers, with
     /// the heads of those that are more.
     pub(crate) fn between_ten(&self) -> Self {
@@ -50,17 +36,17 @@ impl Weighed {
     }
 }
 
-/// Weighs so many in a row, and so many alone.
+/// Weighs so many in a row, and so many alone; `say` says some and waits until all have them.
 pub(crate) async fn weigh(
     stage: &Stage,
-    (group, who, readers): (GroupId, &Person, &[&Person]),
+    mut say: impl AsyncFnMut(usize),
     (in_a_row, alone): (usize, usize),
 ) -> Weighed {
     let before = stage.quiet().await;
-    say(group, who, readers, in_a_row).await;
+    say(in_a_row).await;
     let between = stage.quiet().await;
     for _ in 0..alone {
-        say(group, who, readers, 1).await;
+        say(1).await;
         stage.quiet().await;
     }
     let after = stage.bytes();

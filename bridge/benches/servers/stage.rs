@@ -1,7 +1,13 @@
 //! Three real homeservers that federate over TLS on loopback, each with its Causeway, and what passes between
 //! them counted; groups of their people.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use causeway_bridge::demo::{
     causeway::{Causeway, Listeners},
@@ -29,6 +35,31 @@ const LOOK: Duration = Duration::from_millis(10);
 /// After so long without a byte nothing more comes of what was said: what is gathered is gathered for 5 s.
 const QUIET: Duration = Duration::from_secs(8);
 
+/// What Causeway says in its log of each errand to a database, where it is told to.
+const ERRAND: &str = "sqlx::query";
+/// Has it say so.
+pub(crate) const WITH_ERRANDS: &str = "info,sqlx::query=trace";
+
+/// What a Causeway has done.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Requests to its homeserver, by what they ask for.
+    pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) commits: u64,
+}
+
+impl Counts {
+    /// Since `before`.
+    pub(crate) fn since(mut self, before: &Self) -> Self {
+        self.commits -= before.commits;
+        for (call, count) in &mut self.requests {
+            *count -= before.requests.get(call).copied().unwrap_or(0);
+        }
+        self.requests.retain(|_, count| *count > 0);
+        self
+    }
+}
+
 /// A homeserver and its Causeway.
 pub(crate) struct Side {
     pub(crate) synapse: Synapse,
@@ -40,7 +71,13 @@ pub(crate) struct Side {
 /// All of them.
 pub(crate) struct Stage {
     pub(crate) sides: Vec<Side>,
+    /// Leads to the program that runs, and lives in a folder of its own.
+    program: PathBuf,
+    _folder: tempfile::TempDir,
 }
+
+/// The build of this bench.
+pub(crate) const OURS: &str = env!("CARGO_BIN_EXE_causeway");
 
 impl Stage {
     pub(crate) async fn build() -> Self {
@@ -48,11 +85,25 @@ impl Stage {
             std::array::from_fn(|_| Listeners::free().expect("free ports"));
         let urls = listeners.map(|listeners| listeners.appservice_url());
         let synapses = Synapse::start_federation(&urls, &Progress::new()).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("causeway");
+        symlink(OURS, &program).expect("a link");
         let mut sides = Vec::new();
         for (synapse, listeners) in synapses.expect("homeservers").into_iter().zip(listeners) {
-            sides.push(Side::build(synapse, listeners).await);
+            sides.push(Side::build(&program, synapse, listeners).await);
         }
-        Self { sides }
+        Self { sides, program, _folder: folder }
+    }
+
+    /// From now on this build serves, with what it logs of that level.
+    pub(crate) async fn run(&mut self, build: &Path, level: &str) {
+        fs::remove_file(&self.program).expect("is there");
+        symlink(build, &self.program).expect("a link");
+        for side in &mut self.sides {
+            assert!(side.causeway.stop().await.expect("ends"), "it ends in order");
+            side.causeway.set_env("CAUSEWAY__LOGGING__LEVEL", level);
+            side.causeway.start().await.expect("starts");
+        }
     }
 
     /// A group of these, of whom the first is its founder and on the first server.
@@ -99,7 +150,7 @@ impl Stage {
 }
 
 impl Side {
-    async fn build(mut synapse: Synapse, listeners: Listeners) -> Self {
+    async fn build(program: &Path, mut synapse: Synapse, listeners: Listeners) -> Self {
         let federation = port_of(synapse.server_name());
         let behind = free_port().expect("a free port");
         let listener = |port: u16, tls: bool, names: &[&str]| {
@@ -117,7 +168,7 @@ impl Side {
         let wire = Wire::lay(federation, behind).await;
         synapse.start_again().await.expect("starts");
         let mut causeway = Causeway::prepare(
-            Path::new(env!("CARGO_BIN_EXE_causeway")),
+            program,
             &synapse.dir().join("causeway"),
             &synapse.url(),
             synapse.server_name(),
@@ -129,6 +180,9 @@ impl Side {
             for part in ["PER_MINUTE", "BURST"] {
                 causeway.set_env(&format!("CAUSEWAY__LIMITS__{limit}__{part}"), PLENTY);
             }
+        }
+        for part in ["PER_HOUR", "BURST"] {
+            causeway.set_env(&format!("CAUSEWAY__LIMITS__STRANGERS__{part}"), PLENTY);
         }
         causeway.set_env("CAUSEWAY__LIMITS__CONNECTIONS_PER_ADDRESS", "10000");
         causeway.start().await.expect("Causeway");
@@ -158,20 +212,29 @@ impl Side {
         }
     }
 
-    /// Requests of this Causeway to its homeserver so far, by what they ask for.
-    pub(crate) async fn requests(&self) -> BTreeMap<String, u64> {
+    /// Counts of this Causeway so far.
+    pub(crate) async fn counts(&self) -> Counts {
         let url = format!("{}/metrics", self.causeway.appservice_url());
         let text = self.http.get(url).send().await.expect("answers").text().await.expect("text");
-        let lines = text.lines().filter_map(|line| {
-            let line = line.strip_prefix("causeway_matrix_requests_total{call=\"")?;
-            let (call, rest) = line.split_once('"')?;
-            Some((call.to_owned(), rest.rsplit_once(' ')?.1.parse::<u64>().ok()?))
-        });
-        let mut requests = BTreeMap::new();
-        for (call, count) in lines {
-            *requests.entry(call).or_default() += count;
+        let of = |line: &str, name: &str| -> Option<(String, u64)> {
+            let (label, rest) = line.strip_prefix(name)?.split_once('"')?;
+            Some((label.to_owned(), rest.rsplit_once(' ')?.1.parse().ok()?))
+        };
+        let mut counts = Counts::default();
+        for line in text.lines() {
+            if let Some((call, count)) = of(line, "causeway_matrix_requests_total{call=\"") {
+                *counts.requests.entry(call).or_default() += count;
+            }
+            counts.commits += of(line, "causeway_db_commits_total{db=\"").map_or(0, |(_, n)| n);
         }
-        requests
+        counts
+    }
+
+    /// Errands to its databases so far, as far as its log says so: to be asked for behind counts and before
+    /// those that follow, which cost some.
+    pub(crate) fn errands(&self) -> u64 {
+        let log = fs::read_to_string(self.causeway.log_file()).unwrap_or_default();
+        log.matches(ERRAND).count() as u64
     }
 
     pub(crate) fn cpu_ms(&self) -> f64 {
