@@ -127,6 +127,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("causeway_servers_gaps_total", "Times that a server lost more than another keeps."),
     ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
     ("causeway_servers_denied_total", "Frames of servers that the configuration denies."),
+    (
+        "causeway_sync_not_understood_total",
+        "What a /sync showed that is not of the specification, and was passed over.",
+    ),
     ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),
     ("causeway_streams", "Streams of native clients that are open."),
 ];

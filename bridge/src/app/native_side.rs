@@ -219,7 +219,7 @@ impl Said {
 fn says_nothing(error: &MatrixError) -> bool {
     match error {
         MatrixError::Refused(_, code, _) => code.is_empty(),
-        MatrixError::Misunderstood(_) | MatrixError::TooLong(_) => true,
+        MatrixError::Misunderstood(_) | MatrixError::TooLong(..) => true,
         _ => false,
     }
 }

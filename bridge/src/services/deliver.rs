@@ -250,7 +250,7 @@ fn failed(place: Place, error: &MatrixError) -> Failure {
         MatrixError::NoAnswer(_)
         | MatrixError::Server(..)
         | MatrixError::Misunderstood(_)
-        | MatrixError::TooLong(_) => Failure::Unknown(text),
+        | MatrixError::TooLong(..) => Failure::Unknown(text),
         MatrixError::UnknownToken => Failure::Token,
         MatrixError::Refused(status, errcode, _) => {
             Failure::refused(meaning(place, *status, errcode), text)

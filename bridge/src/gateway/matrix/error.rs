@@ -27,9 +27,10 @@ pub enum MatrixError {
     /// A good status with an answer that is not what the specification says; done, presumably.
     #[error("the homeserver's answer is not understood: {0}")]
     Misunderstood(String),
-    /// A good status with an answer longer than so many bytes: less may be asked for.
+    /// A good status with an answer longer than so many bytes: less may be asked for. Of a `/sync`, if it
+    /// begins with that as Synapse's does, its `next_batch`.
     #[error("the homeserver's answer is longer than {0} bytes")]
-    TooLong(usize),
+    TooLong(usize, Option<String>),
 }
 
 /// An answer that is no success, as far as it says anything.
@@ -57,7 +58,7 @@ impl MatrixError {
             | Self::UnknownToken
             | Self::Refused(..)
             | Self::Misunderstood(_)
-            | Self::TooLong(_) => false,
+            | Self::TooLong(..) => false,
         }
     }
 
@@ -67,7 +68,7 @@ impl MatrixError {
             Self::NotReached(_) | Self::NoAnswer(_) | Self::RateLimited(_) | Self::Server(..) => {
                 true
             }
-            Self::UnknownToken | Self::Refused(..) | Self::Misunderstood(_) | Self::TooLong(_) => {
+            Self::UnknownToken | Self::Refused(..) | Self::Misunderstood(_) | Self::TooLong(..) => {
                 false
             }
         }

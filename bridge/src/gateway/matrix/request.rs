@@ -154,7 +154,7 @@ impl Call<'_> {
             Err(MatrixError::Server(..)) => "server_error",
             Err(MatrixError::UnknownToken) => "unknown_token",
             Err(MatrixError::Refused(..)) => "refused",
-            Err(MatrixError::Misunderstood(_) | MatrixError::TooLong(_)) => "misunderstood",
+            Err(MatrixError::Misunderstood(_) | MatrixError::TooLong(..)) => "misunderstood",
         };
         metrics::counter!("causeway_matrix_requests_total", "call" => name, "outcome" => outcome)
             .increment(1);
@@ -197,10 +197,16 @@ async fn read(mut response: Response, max: usize) -> Result<Vec<u8>, MatrixError
         match response.chunk().await {
             Ok(None) => return Ok(bytes),
             Ok(Some(chunk)) if bytes.len() + chunk.len() <= max => bytes.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(MatrixError::TooLong(max)),
+            Ok(Some(_)) => return Err(MatrixError::TooLong(max, next_batch(&bytes))),
             Err(error) => return Err(MatrixError::NoAnswer(chain(&error.without_url()))),
         }
     }
+}
+
+/// The `next_batch` with which an answer begins.
+fn next_batch(begin: &[u8]) -> Option<String> {
+    let begin = begin.strip_prefix(br#"{"next_batch":"#)?;
+    serde_json::Deserializer::from_slice(begin).into_iter().next()?.ok()
 }
 
 /// Judges an answer that is not a success.

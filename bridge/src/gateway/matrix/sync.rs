@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     time::Duration,
 };
 
 use reqwest::Method;
 use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
 use super::{AGENT_DEVICE, Matrix, MatrixError, RELAY, request::Call};
@@ -62,12 +63,43 @@ struct Answer {
     rooms: Rooms,
 }
 
+/// By id. Ids and invitations come of whichever homeserver made them, and ours looks at them hardly: one that
+/// is none keeps no other away.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Rooms {
-    join: BTreeMap<OwnedRoomId, Room>,
-    leave: BTreeMap<OwnedRoomId, Room>,
-    invite: BTreeMap<OwnedRoomId, Invited>,
+    join: BTreeMap<String, Box<RawValue>>,
+    leave: BTreeMap<String, Box<RawValue>>,
+    invite: BTreeMap<String, Box<RawValue>>,
+}
+
+impl Rooms {
+    fn joined_or_left(&mut self) -> impl Iterator<Item = (OwnedRoomId, Room)> {
+        understood(mem::take(&mut self.join)).chain(understood(mem::take(&mut self.leave)))
+    }
+
+    fn invites(&mut self) -> impl Iterator<Item = (OwnedRoomId, Invited)> {
+        understood(mem::take(&mut self.invite))
+    }
+}
+
+/// Those that are rooms, and of the specification's shape.
+fn understood<T: DeserializeOwned>(
+    rooms: BTreeMap<String, Box<RawValue>>,
+) -> impl Iterator<Item = (OwnedRoomId, T)> {
+    rooms.into_iter().filter_map(|(room, of)| {
+        let understood = room.try_into().ok().zip(serde_json::from_str(of.get()).ok());
+        if understood.is_none() {
+            not_understood("a room or an invitation");
+        }
+        understood
+    })
+}
+
+/// Counted and said, so that nothing is passed over in silence; not what it is, which a stranger wrote.
+fn not_understood(what: &'static str) {
+    metrics::counter!("causeway_sync_not_understood_total").increment(1);
+    tracing::debug!("{what} that the homeserver shows is not of the specification");
 }
 
 #[derive(Default, Deserialize)]
@@ -107,7 +139,20 @@ struct OfDevice {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ToDevice {
-    events: Vec<Typed>,
+    events: Vec<Box<RawValue>>,
+}
+
+impl ToDevice {
+    /// Each that is of the specification's shape: Synapse takes some of other homeservers that are not.
+    fn understood(&self) -> impl Iterator<Item = Typed> {
+        self.events.iter().filter_map(|event| {
+            let event = serde_json::from_str(event.get()).ok();
+            if event.is_none() {
+                not_understood("something sent to a device");
+            }
+            event
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -173,11 +218,13 @@ impl Matrix {
         if let Some(since) = since {
             call = call.query("since", since);
         }
-        let Answer { next_batch, rooms } = call.send().await?;
-        let invites = rooms.invite.into_iter().map(|(room, of)| (room, of.invite_state.events));
+        let Answer { next_batch, mut rooms } = call.send().await?;
+        let invites = rooms.invites().map(|(room, of)| (room, of.invite_state.events));
         let invites = invites.collect();
-        let rooms = rooms.join.into_iter().chain(rooms.leave).map(|(room, Room { timeline })| {
-            SyncedRoom { room, events: timeline.events, limited: timeline.limited }
+        let rooms = rooms.joined_or_left().map(|(room, Room { timeline })| SyncedRoom {
+            room,
+            events: timeline.events,
+            limited: timeline.limited,
         });
         Ok(Synced { next: next_batch, rooms: rooms.collect(), invites })
     }
@@ -195,7 +242,7 @@ impl Matrix {
             call = call.query("since", since).query("timeout", "5000");
         }
         let OfDevice { next_batch, to_device, .. } = call.send().await?;
-        Ok((next_batch, to_device.events.into_iter().map(|event| event.kind).collect()))
+        Ok((next_batch, to_device.understood().map(|event| event.kind).collect()))
     }
 
     /// `GET /_matrix/client/v3/sync` of the agent's device – what other agents sent to it since `since`,
@@ -222,35 +269,16 @@ impl Matrix {
             call = call.query("since", since);
             call = call.query("timeout", &wait.as_millis().to_string());
         }
-        let OfDevice { next_batch, to_device, rooms } = call.send().await?;
-        let relayed = to_device.events.into_iter().filter(|event| event.kind == RELAY);
-        let relayed = relayed.filter_map(|event| Some((event.sender?, event.content)));
-        let mut to_agent =
-            ToAgent { next: next_batch, frames: relayed.collect(), ..ToAgent::default() };
-        for (room, Invited { invite_state }) in rooms.invite {
-            let mut shown = invite_state.events.iter().filter_map(|event| {
-                let event: Typed = serde_json::from_str(event.get()).ok()?;
-                let is_his = event.state_key.as_deref() == Some(user.as_str());
-                (event.kind == "m.room.member" && is_his).then_some(event.sender?)
-            });
-            if let Some(by) = shown.next() {
-                to_agent.invites.insert(room, by);
+        match call.send().await {
+            Ok(answer) => Ok(to_agent(answer, user, since.is_none())),
+            // What strangers send is in it, and would be each time; of what is passed over the links bring
+            // again what is not theirs.
+            Err(MatrixError::TooLong(max, Some(next))) => {
+                tracing::warn!(max, "the homeserver has more for the agent than is read at once");
+                Ok(ToAgent { next, ..ToAgent::default() })
             }
+            Err(error) => Err(error),
         }
-        if since.is_none() {
-            return Ok(to_agent);
-        }
-        for (room, of) in rooms.join.into_iter().chain(rooms.leave) {
-            for event in of.timeline.events {
-                let Ok(event) = serde_json::from_str::<Typed>(event.get()) else { continue };
-                if event.kind != relay_room::MESSAGE {
-                    to_agent.changed.insert(room.clone());
-                } else if let Some(sender) = event.sender {
-                    to_agent.events.push((room.clone(), sender, event.content));
-                }
-            }
-        }
-        Ok(to_agent)
     }
 
     /// What is sent to one device, and nothing else.
@@ -309,5 +337,78 @@ impl Matrix {
             .acting_as(user)
             .send()
             .await
+    }
+}
+
+fn to_agent(answer: OfDevice, user: &UserId, is_first: bool) -> ToAgent {
+    let OfDevice { next_batch, to_device, mut rooms } = answer;
+    let relayed = to_device.understood().filter(|event| event.kind == RELAY);
+    let relayed = relayed.filter_map(|event| Some((event.sender?, event.content)));
+    let mut to_agent =
+        ToAgent { next: next_batch, frames: relayed.collect(), ..ToAgent::default() };
+    for (room, Invited { invite_state }) in rooms.invites() {
+        let mut shown = invite_state.events.iter().filter_map(|event| {
+            let event: Typed = serde_json::from_str(event.get()).ok()?;
+            let is_his = event.state_key.as_deref() == Some(user.as_str());
+            (event.kind == "m.room.member" && is_his).then_some(event.sender?)
+        });
+        if let Some(by) = shown.next() {
+            to_agent.invites.insert(room, by);
+        }
+    }
+    if is_first {
+        return to_agent;
+    }
+    for (room, of) in rooms.joined_or_left() {
+        for event in of.timeline.events {
+            let Ok(event) = serde_json::from_str::<Typed>(event.get()) else { continue };
+            if event.kind != relay_room::MESSAGE {
+                to_agent.changed.insert(room.clone());
+            } else if let Some(sender) = event.sender {
+                to_agent.events.push((room.clone(), sender, event.content));
+            }
+        }
+    }
+    to_agent
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_made_up_keeps_nothing_else_away() {
+        let frame = json!({"type": RELAY, "sender": "@_causeway:b.example", "content": {"n": 1}});
+        let member = json!({"type": "m.room.member", "sender": "@_causeway:b.example",
+            "state_key": "@_causeway:a.example", "content": {"membership": "invite"}});
+        let invite = json!({"invite_state": {"events": [member]}});
+        let me = user_id!("@_causeway:a.example");
+        for bad in [
+            json!({"type": RELAY, "sender": "x:evil.example", "content": {}}),
+            json!({"type": 1, "sender": "@x:evil.example", "content": {}}),
+            json!({"type": RELAY, "sender": ["@x:evil.example"]}),
+            json!({"sender": "@x:evil.example"}),
+            json!("a frame"),
+            json!(null),
+        ] {
+            let answer = json!({
+                "next_batch": "s1",
+                "to_device": {"events": [bad, frame, bad]},
+                "rooms": {
+                    "invite": {"evil": invite, "": {}, "!x:evil.example": bad, "!r:b.example": invite},
+                    "join": {"evil": {"timeline": {"events": []}}, "!y:evil.example": 1},
+                    "leave": {"!z:evil.example": {"timeline": bad}},
+                },
+            });
+            let answer: OfDevice = serde_json::from_str(&answer.to_string()).unwrap();
+            let came = to_agent(answer, me, false);
+            assert_eq!(came.frames.len(), 1, "{bad}");
+            assert_eq!(came.frames[0].1, json!({"n": 1}));
+            assert_eq!(came.invites.keys().collect::<Vec<_>>(), ["!r:b.example"], "{bad}");
+            assert_eq!(came.next, "s1");
+        }
     }
 }

@@ -255,7 +255,7 @@ async fn read_page(
     let (matrix, bot) = (&spine.matrix, spine.names.bot());
     for limit in PAGES {
         match matrix.messages(bot, room, Direction::Forwards, behind, limit).await {
-            Err(MatrixError::TooLong(_)) => {}
+            Err(MatrixError::TooLong(..)) => {}
             other => return other,
         }
     }

@@ -166,7 +166,7 @@ async fn forgotten(
 /// then rooms cannot be read either.
 fn is_no_account(error: &MatrixError) -> bool {
     match error {
-        MatrixError::Misunderstood(_) | MatrixError::TooLong(_) => true,
+        MatrixError::Misunderstood(_) | MatrixError::TooLong(..) => true,
         MatrixError::Refused(_, code, _) => code.starts_with("M_") && !code.starts_with("M_USER_"),
         MatrixError::NotReached(_)
         | MatrixError::NoAnswer(_)
@@ -182,7 +182,7 @@ async fn ask(spine: &Spine, token: Option<&str>) -> Result<Synced, LookError> {
     let (matrix, bot) = (&spine.matrix, spine.names.bot());
     let timeline = if token.is_some() { TIMELINE } else { 1 };
     match matrix.sync(bot, token, timeline, random()?).await {
-        Err(error @ MatrixError::TooLong(_)) if timeline > 1 => {
+        Err(error @ MatrixError::TooLong(..)) if timeline > 1 => {
             tracing::warn!(%error, "so much happened that each room is read by itself");
             Ok(matrix.sync(bot, token, 1, random()?).await?)
         }
