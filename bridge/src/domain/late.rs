@@ -32,21 +32,24 @@ pub fn may_be(roster: &Roster, here: &str) -> bool {
 }
 
 /// What becomes of a message that was `sealed` under one epoch, where the group is in another `now`, and that was
-/// sealed `anew` so often.
+/// sealed `anew` so often; it `may` be again, if nobody is to read it who came since.
 pub fn becomes(
     recipients: &[RecipientStatus],
     anew: u32,
     (sealed, now): (Epoch, Epoch),
+    may: bool,
 ) -> Becomes {
     let is_late = |to: &RecipientStatus| {
         to.state == DeliveryState::Failed && to.reason.as_deref() == Some(REASON)
     };
     if anew >= MOST || !recipients.iter().any(is_late) {
         Becomes::Told
-    } else if now > sealed {
+    } else if now <= sealed {
+        Becomes::Waits
+    } else if may {
         Becomes::Anew
     } else {
-        Becomes::Waits
+        Becomes::Told
     }
 }
 
@@ -76,7 +79,10 @@ mod tests {
         ];
         for (recipients, anew, now, expected) in table {
             let epochs = (Epoch(4), Epoch(now));
-            assert_eq!(becomes(&recipients, anew, epochs), expected, "{recipients:?} {anew} {now}");
+            let what = format!("{recipients:?} {anew} {now}");
+            assert_eq!(becomes(&recipients, anew, epochs, true), expected, "{what}");
+            let unless = if expected == Becomes::Anew { Becomes::Told } else { expected };
+            assert_eq!(becomes(&recipients, anew, epochs, false), unless, "{what}");
         }
     }
 }

@@ -93,5 +93,6 @@ async fn look(spine: &Spine, of: &Late) -> Result<Becomes, StepError> {
             return Err(error.into());
         }
     };
-    Ok(becomes(&recipients, of.anew, (of.epoch, roster.epoch())))
+    let may = spine.native.may_seal_anew(group, of.epoch).await?;
+    Ok(becomes(&recipients, of.anew, (of.epoch, roster.epoch()), may))
 }

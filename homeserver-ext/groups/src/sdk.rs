@@ -51,7 +51,7 @@ use std::sync::{
 use causeway_protocol::{
     api::StreamRow,
     envelope::Sender,
-    ids::{Generation, GroupId, Seq, Timestamp},
+    ids::{Epoch, Generation, GroupId, Seq, Timestamp},
     roster::Roster,
 };
 use causeway_store::{Db, Script, Tx};
@@ -304,6 +304,13 @@ impl Client {
     pub async fn rosters(&self) -> Result<Vec<Arc<Roster>>, SdkError> {
         let mut tx = self.db.begin().await?;
         Ok(self.machine.rosters(&mut tx).await?)
+    }
+
+    /// Whether what another server has too late may be sealed anew, which was sealed under `epoch`: somebody was
+    /// taken out since, and nobody has come who is to read nothing of before.
+    pub async fn may_seal_anew(&self, group: GroupId, epoch: Epoch) -> Result<bool, SdkError> {
+        let mut tx = self.db.begin().await?;
+        Ok(self.machine.may_seal_anew(&mut tx, self.now(), (group, epoch)).await?)
     }
 
     /// The head roster of one group.

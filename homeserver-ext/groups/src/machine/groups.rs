@@ -11,13 +11,13 @@ use std::{
 use causeway_protocol::{
     TooLong,
     api::OpBytes,
-    ids::{AccountId, GroupId, MemberId, Timestamp},
+    ids::{AccountId, Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Create, Devices, Entry, Invalid, Op, OpCore, Policy, Role, Roster, Scheme},
     visible::shows_something,
 };
 use causeway_store::{Row, Script, Tx};
 
-use super::{Machine, MachineError, schemes};
+use super::{Machine, MachineError, schemes, work::Work};
 use crate::{
     entropy,
     schemes::legacy::Suite,
@@ -118,6 +118,23 @@ impl Machine {
         Ok(known.and_then(|(_, log)| log).map(|log| Arc::clone(log.head())))
     }
 
+    /// Whether what another server has too late may be sealed anew, which was sealed under `epoch`
+    /// ([`may_seal_anew`](causeway_protocol::roster::Log::may_seal_anew)); not where that epoch's roster is forgotten.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn may_seal_anew(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        (group, epoch): (GroupId, Epoch),
+    ) -> Result<bool, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        let Some(log) = work.log(&group).await? else { return Ok(false) };
+        let then = work.roster_at(&log, epoch).await?;
+        Ok(then.is_some_and(|then| log.may_seal_anew(&then)))
+    }
+
     /// Asks for the newest rosters of these groups, for [`Self::read_rosters`].
     pub fn select_rosters(script: &mut Script, groups: &BTreeSet<GroupId>) {
         rows::select_many(script, groups);
@@ -148,7 +165,7 @@ impl Machine {
         &self,
         tx: &mut Tx,
         group: GroupId,
-        from: causeway_protocol::ids::Epoch,
+        from: Epoch,
     ) -> Result<Vec<OpBytes>, MachineError> {
         Ok(ops::from(tx.conn(), &group, from).await?.into_iter().map(OpBytes).collect())
     }

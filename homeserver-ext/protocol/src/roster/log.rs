@@ -197,6 +197,15 @@ impl Log {
         self.span(from, to).iter().any(|entry| !entry.taken_out.is_empty())
     }
 
+    /// Whether what another server has too late may be sealed anew under the head (protocol §7.3), which was
+    /// sealed under `then`, a roster of this history: a device was taken out since, and none has come, which
+    /// is to read nothing of before.
+    pub fn may_seal_anew(&self, then: &Roster) -> bool {
+        let head = self.head();
+        self.cut_in(then.epoch(), head.epoch())
+            && head.devices().all(|device| then.counts(&device).is_some())
+    }
+
     /// The last epoch up to this one that began with another shared key (protocol §5.2).
     pub fn window(&self, epoch: Epoch) -> Epoch {
         let mut until = self.entries.iter().rev().skip_while(|entry| entry.epoch > epoch);

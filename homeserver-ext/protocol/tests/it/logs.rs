@@ -59,6 +59,20 @@ fn rosters_are_forgotten_and_what_they_did_stays() {
 }
 
 #[test]
+fn what_is_sealed_anew_is_read_by_nobody_who_came_since() {
+    let (mut log, [admin, _, bridge, stranger]) = history();
+    let then: Vec<_> = (0..4).map(|epoch| Arc::clone(log.roster(Epoch(epoch)).unwrap())).collect();
+    let may = |log: &Log| then.iter().map(|then| log.may_seal_anew(then)).collect::<Vec<_>>();
+    // Since the bridge came nobody has but the one who went; since the first message more have come.
+    assert_eq!(may(&log), [false, false, true, false]);
+    for body in [Body::Add(vec![stranger.entry(0)]), Body::Remove(vec![bridge.record.member_id])] {
+        let op = admin.op(log.head(), &body);
+        assert!(matches!(log.offer(&op), Offer::Installed(_)));
+    }
+    assert_eq!(may(&log), [false; 4], "the stranger has read nothing of it");
+}
+
+#[test]
 fn a_history_is_read_from_its_rows_or_not_at_all() {
     let (log, _) = history();
     let (entries, head) = (log.entries().to_vec(), Arc::clone(log.head()));

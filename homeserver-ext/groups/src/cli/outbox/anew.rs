@@ -59,5 +59,10 @@ async fn look(client: &Client, of: &NotTaken) -> Result<Becomes, OutboxError> {
     if of.anew >= MOST || !reached.is_some_and(|reached| reached.values().any(is_late)) {
         return Ok(Becomes::Nothing);
     }
-    Ok(if roster.epoch() > of.epoch { Becomes::Anew } else { Becomes::Later })
+    if roster.epoch() <= of.epoch {
+        return Ok(Becomes::Later);
+    }
+    // Another server's word is none for those who came since.
+    let may = client.may_seal_anew(of.group, of.epoch).await?;
+    Ok(if may { Becomes::Anew } else { Becomes::Nothing })
 }
