@@ -107,8 +107,8 @@ impl std::fmt::Debug for IceServer {
 
 /// Whether a line of this target may be written to a log.
 ///
-/// The WebRTC libraries write descriptions, addresses and ICE passwords into theirs, and that of WebSockets
-/// whole frames, in which a server for calls has the same, and tokens.
+/// The WebRTC libraries write descriptions, addresses and ICE passwords into theirs, and that of web
+/// sockets whole frames, in which a server for calls has the same, and tokens.
 pub fn may_be_logged(target: &str) -> bool {
     let library = target.split("::").next().unwrap_or(target);
     let is_webrtc = library == "webrtc" || library == "rtc" || library.starts_with("rtc_");

@@ -108,7 +108,7 @@ impl Peer {
     }
 
     /// The items of the peer's frame whose turn it is.
-    pub fn next(&self) -> Option<&[Value]> {
+    pub fn next(&self) -> Option<Vec<Value>> {
         self.incoming.next()
     }
 

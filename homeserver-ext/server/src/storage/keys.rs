@@ -115,9 +115,9 @@ pub(crate) async fn claim(
     let counts = count_claims(conn, now, claimer, targets).await?;
     let is_over = |target: &&Target| counts.get(&target.row).is_some_and(|count| *count > per_hour);
     let within: Vec<_> = targets.iter().filter(|one| !is_over(one)).map(|one| one.row).collect();
-    let mut claimed = take(conn, now, within).await?;
+    let mut keys = take(conn, now, within).await?;
     let key = |target: &Target| {
-        let key = match claimed.remove(&target.row) {
+        let key = match keys.remove(&target.row) {
             Some(key) => Some(key),
             None => target.fallback()?,
         };

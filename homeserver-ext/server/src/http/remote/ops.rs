@@ -8,7 +8,7 @@ use causeway_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, AskError, Caller, ask, catch_up, of, taken};
+use super::{Api, ApiError, AskError, Caller, ask, catch_up, of, taken, unreadable};
 use crate::services::{accounts, groups::elsewhere};
 
 /// An op, as it is carried to the group's home.
@@ -40,6 +40,10 @@ pub(in crate::http) async fn post_op(
         None => answer,
     };
     let head: GroupHead = taken(&answer)?;
+    // A home that says yes and has not put it down would have its member believe that somebody is out.
+    if Op::parse(op).is_ok_and(|op| head.epoch < op.epoch()) {
+        return Err(unreadable());
+    }
     let mut moved = api.live.moved();
     // Its answer overtakes what stands before it, messages among it: the op itself comes behind them.
     let waiting = async {

@@ -19,29 +19,31 @@ pub(super) fn steps(from: &str, items: Vec<Item>) -> Vec<Step> {
     for item in items {
         match said(from, item) {
             Ok(new) => new.into_iter().for_each(|one| push(&mut steps, one)),
-            Err(item) => steps.push(Step::Item(item)),
+            Err(item) => steps.push(Step::Item(*item)),
         }
     }
     steps
 }
 
 /// What members said by this item, where it is that and nothing is wrong with it.
-fn said(from: &str, item: Item) -> Result<Vec<Submission>, Item> {
+fn said(from: &str, item: Item) -> Result<Vec<Submission>, Box<Item>> {
     match item {
-        Item::Row(row @ Row::Member(_)) if row.check(from).is_err() => Err(Item::Row(row)),
+        Item::Row(row @ Row::Member(_)) if row.check(from).is_err() => {
+            Err(Box::new(Item::Row(row)))
+        }
         Item::Row(Row::Member(submission)) => Ok(vec![submission]),
         Item::Event(id, mut event) => {
             let Carried::Envelopes(envelopes) = &mut event.carried else {
-                return Err(Item::Event(id, event));
+                return Err(Box::new(Item::Event(id, event)));
             };
             let envelopes = std::mem::take(envelopes);
             if envelopes.iter().all(|envelope| event.check(envelope, from).is_ok()) {
                 return Ok(envelopes);
             }
             event.carried = Carried::Envelopes(envelopes);
-            Err(Item::Event(id, event))
+            Err(Box::new(Item::Event(id, event)))
         }
-        other => Err(other),
+        other => Err(Box::new(other)),
     }
 }
 
