@@ -135,7 +135,7 @@ async fn a_server_that_goes_back_on_its_word_is_seen_and_moves_nobody() {
     let newer = alice.client.http().account(&dans).await.unwrap();
     assert_eq!((older.list.version, newer.list.version), (1, 2));
     let of_here = alice.client.http().account(&alices.parse().unwrap()).await.unwrap();
-    let (one, other) = (renames(&erin, den, "one").await, renames(&erin, den, "other").await);
+    let (first, other) = (renames(&erin, den, "one").await, renames(&erin, den, "other").await);
 
     let [home, replica, liar] = &mut sides;
     liar.causeway.kill().unwrap();
@@ -180,7 +180,7 @@ async fn a_server_that_goes_back_on_its_word_is_seen_and_moves_nobody() {
     shown(&home.causeway, third, |it| it["limited"].as_u64() >= Some(1)).await;
 
     // Each of two is shown another history. They tell each other where they stand when one of them begins anew.
-    to_home.frame(vec![one.clone()], None).await;
+    to_home.frame(vec![first.clone()], None).await;
     to_other.frame(vec![other.clone()], None).await;
     is_called(&alice, den, "one").await;
     is_called(&carol, den, "other").await;
