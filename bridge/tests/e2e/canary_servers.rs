@@ -106,7 +106,9 @@ async fn talk(sides: &[Side; 2], name: &str) -> Secrets {
 /// Puts things where they must be found: each with the side and the file in which.
 async fn plant(sides: &[Side; 2], name: &str) -> Vec<(Secret, usize, &'static str)> {
     let mut random = [[0_u8; 32]; 2];
-    random.iter_mut().for_each(|key| getrandom::fill(key).unwrap());
+    for key in &mut random {
+        getrandom::fill(key).unwrap();
+    }
     let [key, path] = random;
     let mona = sides[0].synapse.register("mona", "secret of mona").await.unwrap();
     let nina = sides[1].synapse.register("nina", "secret of nina").await.unwrap();
