@@ -29,7 +29,7 @@ use crate::{
 const MIA: &str = "@mia:b.example";
 
 /// Alice at the home, which has a LiveKit; Carol and the bridge on the other server.
-struct There {
+struct Stage {
     livekit: Sfu,
     here: Server,
     there: Server,
@@ -41,7 +41,7 @@ struct There {
     _streams: Vec<Stream>,
 }
 
-impl There {
+impl Stage {
     async fn new() -> Self {
         let livekit = Sfu::start().await;
         let change = |config: &mut Config| {
@@ -149,7 +149,7 @@ impl There {
 
 #[tokio::test]
 async fn those_of_matrix_come_into_the_homes_call_by_the_other_servers_bridge() {
-    let mut all = There::new().await;
+    let mut all = Stage::new().await;
     let call = all.call().await;
     let mut phone = all.comes(call).await;
     // Natives of both are called there by the ghosts of the bridge's server, as its room shows them.
@@ -198,7 +198,7 @@ async fn those_of_matrix_come_into_the_homes_call_by_the_other_servers_bridge() 
 
 #[tokio::test]
 async fn another_server_lets_nobody_into_a_call_but_those_whom_its_bridge_may() {
-    let mut all = There::new().await;
+    let mut all = Stage::new().await;
     let call = all.call().await;
     let before = state(&all.here, &all.alice, &all.group, call).await;
     // By a native's name, who would be put out for it; as a ghost; as somebody else.
