@@ -48,10 +48,18 @@ async fn read(server: &Server, who: &Person, is: &str) {
         stream.ack(row.seq.0).await;
         if row.envelope.kind == Kind::Message {
             assert_eq!(text(&row.envelope), is);
+            let acked = Some(row.seq.0.to_string());
+            // On the disk: a server that ends before has not heard of it.
+            let is_there = |line: &String| {
+                let columns = line.strip_prefix("mailboxes: ");
+                columns.and_then(|columns| columns.split(',').nth(1)) == acked.as_deref()
+            };
+            while !server.rows().await.iter().any(is_there) {
+                tokio::task::yield_now().await;
+            }
             break;
         }
     }
-    stream.settle().await;
 }
 
 /// The ids of what the server told a device to have ended, acknowledged.
