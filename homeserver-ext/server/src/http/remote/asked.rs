@@ -9,8 +9,8 @@ use causeway_protocol::{
 use serde_json::{Value, json};
 
 use super::{
-    Api, ApiError, accounts::MAX_CLAIM, caller_of, calls, field, letting_in, must_be_home, of,
-    ops::RemoteOp, parsed, rotation,
+    Api, ApiError, accounts::MAX_CLAIM, caller_of, calls, field, guests, letting_in, must_be_home,
+    of, ops::RemoteOp, parsed, rotation,
 };
 use crate::services::{accounts, groups, keys, remote_accounts};
 
@@ -58,7 +58,11 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
         Call::Invites => letting_in::invites_of(api, ask).await,
         Call::Requests => letting_in::requests_of(api, ask).await,
         Call::SenderKeys => rotation::ask_rotation_of(api, ask).await,
-        Call::Calls => calls::calls_of(api, from, ask).await,
+        // Of a bridge and not of a member.
+        Call::Calls => match ask.body.get("guests").filter(|_| ask.caller.is_none()) {
+            Some(asked) => guests::of_bridge(api, from, asked).await,
+            None => calls::calls_of(api, from, ask).await,
+        },
         Call::Ops | Call::Events => {
             let error = "this server does not take this from others";
             Err(ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error))

@@ -13,9 +13,7 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
-    Api, ApiError, Caller, ask, caller_of, field, guests, must_be_home, of, parsed, taken,
-};
+use super::{Api, ApiError, Caller, ask, caller_of, field, must_be_home, of, parsed, taken};
 use crate::services::{
     calls::{self, Of},
     servers::there,
@@ -101,10 +99,7 @@ pub(super) fn calls_taken<T: DeserializeOwned>(answer: &Answer) -> Result<T, Api
 /// Does what a member elsewhere asks about calls, or says who is there.
 pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
     if ask.caller.is_none() {
-        return match ask.body.get("guests") {
-            Some(asked) => guests::of_bridge(api, from, asked).await,
-            None => who_is_there(api, from, &ask.body).await,
-        };
+        return who_is_there(api, from, &ask.body).await;
     }
     let about: About = parsed(&ask.body)?;
     must_be_home(api, about.group).await?;
