@@ -28,7 +28,7 @@ use self::{
     peer::Peer,
     wire::{DOOR_TOKEN, Wire, door, hand_in, hand_in_all},
 };
-use crate::harness::{Person, Server, list};
+use crate::harness::{Group, Person, Server, list, op_body};
 
 const OTHER: &str = "b.example";
 /// How long is gathered how far messages came: no test waits for five seconds.
@@ -246,6 +246,29 @@ async fn a_server_speaks_for_its_own_accounts_and_in_time() {
     assert_eq!(statuses, asks.iter().map(|(_, status)| *status).collect::<Vec<_>>());
     // The same frame again is not carried out again.
     assert!(peer.again(&server).await.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_asks_about_no_group_leaves_no_account() {
+    let server = at("a.example").await;
+    let mallory = Person::at("mallory", OTHER);
+    let shown = AccountAnswer::from(AccountDevices {
+        list: mallory.list.clone(),
+        devices: vec![mallory.record.clone()],
+    });
+    let op = Group::first_op(&mallory);
+    let mut body = op_body(&op);
+    body["group"] = json!(op.group());
+    body["accounts"] = json!([shown]);
+    let until = server.now().plus_ms(30_000);
+    let ask = ask_of(Call::Op, Some(&mallory), body, until).to_json();
+    let before = server.rows().await;
+    let answers = Peer::new(OTHER).ask(&server, vec![ask]).await;
+    assert_eq!(answers[0].status, 404, "{:?}", answers[0].body);
+    // But for how far its link was taken, nothing was noted.
+    let is_link = |row: &&String| row.starts_with("servers:");
+    let after = server.rows().await;
+    assert!(after.iter().filter(|row| !is_link(row)).all(|row| before.contains(row)), "{after:#?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,11 @@ use super::{
     Api, ApiError, accounts::MAX_CLAIM, caller_of, calls, field, guests, letting_in, must_be_home,
     of, ops::RemoteOp, parsed, rotation,
 };
-use crate::services::{accounts, groups, keys, remote_accounts};
+use crate::services::{
+    accounts,
+    groups::{self, elsewhere},
+    keys, remote_accounts,
+};
 
 /// Carries an ask out; of one that answers nothing null.
 pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
@@ -47,7 +51,15 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
             }
             let RemoteOp { group, op, mut accounts } = parsed(&ask.body)?;
             must_be_home(api, group).await?;
+            // Whoever asks about nothing leaves nothing.
+            if elsewhere::epoch(&api.db, group).await?.is_none() {
+                return Err(ApiError::not_found("no such group"));
+            }
             accounts.retain(|shown| shown.list.account.server() == from);
+            if !api.servers.may_show(now, from, accounts.len()) {
+                api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
+                return Err(ApiError::later("this server shows too many accounts", 1_000));
+            }
             remote_accounts::keep_shown(&api.db, now, accounts).await?;
             let caller = caller_of(api, ask).await?;
             let group = (&*api.config.server_name, group);
