@@ -103,6 +103,11 @@ impl Peer {
         Received { fate, begins, acknowledges, begin_anew: may && self.wants_anew }
     }
 
+    /// My present link.
+    pub const fn link(&self) -> ServerLinkId {
+        self.outgoing.link()
+    }
+
     fn acked(&self) -> Ack {
         Ack { link: self.outgoing.link(), seq: self.outgoing.acknowledged() }
     }

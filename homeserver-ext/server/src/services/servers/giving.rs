@@ -44,9 +44,13 @@ impl Giving {
         }
     }
 
-    /// The server says what it has; a link of it `begins` with that. What it said before in the same link
-    /// may come later.
-    pub(super) fn hear(&mut self, had: Had, begins: bool) {
+    /// The server says what it has; a link of it `begins` with that, or it `knows` this server's link of now.
+    /// What it said before in the same link may come later; and at a start the homeserver may show once more
+    /// what came before that, which neither begins anything nor knows of it.
+    pub(super) fn hear(&mut self, had: Had, begins: bool, knows: bool) {
+        if self.heard.is_none() && !begins && !knows {
+            return;
+        }
         let mine = Some(self.streams.mine);
         let heard = self.heard.filter(|_| !begins);
         let is_old = heard.is_some_and(|heard| {
@@ -176,7 +180,7 @@ mod tests {
         ];
         for (given, said, wants) in table {
             let mut giving = giving(given);
-            giving.hear(said, true);
+            giving.hear(said, true, true);
             assert_eq!(giving.wants(), wants, "{given} {said:?}");
         }
     }
@@ -193,7 +197,7 @@ mod tests {
             (had(OTHER, 200), None),
             (Had::default(), None),
         ] {
-            giving.hear(said, true);
+            giving.hear(said, true, true);
             assert_eq!(giving.beyond(), beyond, "{said:?}");
         }
     }
@@ -201,11 +205,21 @@ mod tests {
     #[test]
     fn what_it_said_before_in_the_same_link_does_not_count_and_in_another_does() {
         let mut giving = giving(100);
-        giving.hear(had(MINE, 100), true);
-        giving.hear(had(MINE, 90), false);
-        giving.hear(Had::default(), false);
+        giving.hear(had(MINE, 100), true, true);
+        giving.hear(had(MINE, 90), false, true);
+        giving.hear(Had::default(), false, true);
         assert_eq!(giving.wants(), None);
-        giving.hear(had(MINE, 90), true);
+        giving.hear(had(MINE, 90), true, true);
+        assert_eq!(giving.wants(), Some(90));
+    }
+
+    #[test]
+    fn what_it_said_before_a_start_does_not_count_though_it_comes_once_more() {
+        let mut giving = giving(100);
+        giving.hear(had(MINE, 90), false, false);
+        assert_eq!(giving.wants(), None);
+        // So it was put back, and this server has begun anew since.
+        giving.hear(had(MINE, 90), false, true);
         assert_eq!(giving.wants(), Some(90));
     }
 
@@ -218,13 +232,13 @@ mod tests {
         assert_eq!(giving.gives(Some(7)), Some(gives(0, 7, since)));
         assert_eq!(giving.gives(Some(9)), Some(gives(7, 9, since)));
         giving.has(Mark::Rows(7));
-        giving.hear(had(MINE, 7), false);
+        giving.hear(had(MINE, 7), false, true);
         assert_eq!((giving.wants(), giving.is_again()), (None, false));
         giving.begin_link();
         assert_eq!(giving.gives(Some(9)), Some(gives(7, 9, None)));
         giving.has(Mark::Rows(9));
         // It was put back, further than what is kept.
-        giving.hear(had(MINE, 3), true);
+        giving.hear(had(MINE, 3), true, true);
         assert!(giving.begin_again(3, 5) && giving.is_again());
         assert_eq!(giving.gives(Some(6)), Some(Gives { gap: true, ..gives(3, 6, None) }));
         assert_eq!(giving.gives(Some(9)), Some(gives(6, 9, None)));
@@ -235,7 +249,7 @@ mod tests {
     #[test]
     fn what_it_lost_is_given_when_nothing_more_of_it_is_there() {
         let mut giving = giving(100);
-        giving.hear(had(MINE, 3), true);
+        giving.hear(had(MINE, 3), true, true);
         assert!(!giving.begin_again(3, 0));
         giving.is_put_up_to(60, Some(50));
         assert!(giving.is_again());

@@ -341,6 +341,7 @@ impl Line {
         self.heard = now;
         let before = self.peer.acknowledged();
         let had = frame.had;
+        let knows_me = frame.ack.is_some_and(|ack| ack.link == self.peer.link());
         let received = self.peer.receive(frame, bytes, now_ms, random, room);
         if received.acknowledges {
             for _ in before..self.peer.acknowledged() {
@@ -368,7 +369,7 @@ impl Line {
             self.begin_anew(mine, now_ms);
         }
         if let Some(had) = had.filter(|_| !matches!(received.fate, Fate::Former | Fate::Unknown)) {
-            self.giving.hear(had, received.begins);
+            self.giving.hear(had, received.begins, knows_me);
         }
         came
     }
