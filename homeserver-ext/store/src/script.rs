@@ -148,31 +148,9 @@ impl Script {
     where
         T: Encode<'v, Engine> + Type<Engine> + Clone,
     {
-        self.add_list_then(head, values, "");
-    }
-
-    /// As [`Self::add_list`], with this behind the list.
-    pub fn add_list_then<'v, T>(&mut self, head: &'static str, values: Vec<T>, tail: &'static str)
-    where
-        T: Encode<'v, Engine> + Type<Engine> + Clone,
-    {
         self.begin();
         self.sql.push_str(head);
         self.list(values);
-        self.sql.push_str(tail);
-    }
-
-    /// As [`Self::add_list_of`], likewise.
-    pub fn add_list_of_then<'v, T>(
-        &mut self,
-        (head, tail): (&'static str, &'static str),
-        owner: impl Encode<'v, Engine> + Type<Engine>,
-        values: Vec<T>,
-    ) where
-        T: Encode<'v, Engine> + Type<Engine> + Clone,
-    {
-        self.add_list_of(head, owner, values);
-        self.sql.push_str(tail);
     }
 
     /// As [`Self::add_list`]; `$1`, once in `head`, is the `owner`.

@@ -132,20 +132,17 @@ async fn take(
     now: Timestamp,
     devices: Vec<DeviceRow>,
 ) -> Result<BTreeMap<DeviceRow, OneTimeKey>, Error> {
-    if devices.is_empty() {
-        return Ok(BTreeMap::new());
-    }
     let mut script = Script::default();
-    // Through the index of the free ones: those that were claimed stay, and come before.
-    let update = (
-        "UPDATE one_time_keys SET claimed_ms = $1 FROM (
-            SELECT d.device, (SELECT k.key_id FROM one_time_keys k INDEXED BY one_time_keys_free
-                WHERE k.device = d.device AND k.claimed_ms IS NULL ORDER BY k.key_id LIMIT 1) AS key_id
-            FROM devices d WHERE d.device IN (",
-        ") next WHERE one_time_keys.device = next.device AND one_time_keys.key_id = next.key_id
-         RETURNING one_time_keys.device, one_time_keys.key_id, curve25519, signature",
-    );
-    script.add_list_of_then(update, ms(now), devices);
+    for device in devices {
+        let query = script.add(
+            "UPDATE one_time_keys SET claimed_ms = $2
+             WHERE device = $1 AND key_id =
+                (SELECT key_id FROM one_time_keys WHERE device = $1 AND claimed_ms IS NULL
+                 ORDER BY key_id LIMIT 1)
+             RETURNING device, key_id, curve25519, signature",
+        );
+        query.bind(device).bind(ms(now));
+    }
     let key = |row: Row| {
         let key = OneTimeKey {
             key_id: name_of!(KeyId, row.try_get::<&[u8], _>(1)?, "key_id")?,

@@ -322,34 +322,31 @@ pub(crate) async fn ack_all(
             own.push(device);
         }
     }
-    for some in own.chunks(many::CHUNK) {
-        delete_acknowledged(script, some);
+    for device in own {
+        delete_acknowledged(script, device);
     }
     Ok(done)
 }
 
-/// Deletes what is for each of these devices alone, and acknowledged.
-fn delete_acknowledged(script: &mut Script, devices: &[DeviceRow]) {
+/// Deletes what is for this device alone, and acknowledged.
+fn delete_acknowledged(script: &mut Script, device: DeviceRow) {
     // Envelopes first, while the rows still say which; those that others wait for, or keep, stay.
-    script.add_list_then(
+    let query = script.add(
         "DELETE FROM envelopes WHERE envelope IN (
             SELECT m.envelope FROM mailboxes p
-            CROSS JOIN mailbox m ON m.device = p.device AND m.seq <= p.acked_seq
-            WHERE p.device IN (",
-        devices.to_vec(),
-        ") AND NOT EXISTS (SELECT 1 FROM mailbox o JOIN mailboxes q ON q.device = o.device
+            JOIN mailbox m ON m.device = p.device AND m.seq <= p.acked_seq
+            WHERE p.device = $1)
+         AND NOT EXISTS (SELECT 1 FROM mailbox o JOIN mailboxes q ON q.device = o.device
             WHERE o.envelope = envelopes.envelope
             AND (o.seq > q.acked_seq OR q.kept_seq IS NOT NULL))
          AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = envelopes.envelope)",
     );
-    script.add_list_then(
-        "DELETE FROM mailbox WHERE (device, seq) IN (
-            SELECT m.device, m.seq FROM mailboxes p
-            CROSS JOIN mailbox m ON m.device = p.device AND m.seq <= p.acked_seq
-            WHERE p.device IN (",
-        devices.to_vec(),
-        ")",
+    query.bind(device);
+    let query = script.add(
+        "DELETE FROM mailbox WHERE device = $1
+         AND seq <= (SELECT acked_seq FROM mailboxes WHERE device = $1)",
     );
+    query.bind(device);
 }
 
 /// Deletes what is for one device alone, up to and with `seq`.

@@ -174,21 +174,28 @@ fn forward(seq: i64, row: &Row) -> Result<Forward, Error> {
 /// The server has all that was for its devices, up to and with this number.
 pub(crate) fn done(script: &mut Script, server: i64, until: i64) {
     // Envelopes first, while the rows still say which; those that others wait for stay.
-    for statement in [
+    let query = script.add(
         "DELETE FROM envelopes WHERE envelope IN (
             SELECT m.envelope FROM devices d JOIN mailbox m ON m.device = d.device AND m.seq <= $2
             WHERE d.server = $1)
          AND NOT EXISTS (SELECT 1 FROM mailbox o JOIN devices d ON d.device = o.device
             WHERE o.envelope = envelopes.envelope AND (d.server IS NULL OR d.server <> $1))
          AND NOT EXISTS (SELECT 1 FROM parked p WHERE p.envelope = envelopes.envelope)",
+    );
+    query.bind(server).bind(until);
+    let query = script.add(
         "DELETE FROM mailbox WHERE seq <= $2
          AND device IN (SELECT device FROM devices WHERE server = $1)",
+    );
+    query.bind(server).bind(until);
+    let query = script.add(
         "UPDATE mailboxes SET acked_seq = $2 WHERE acked_seq < $2
          AND device IN (SELECT device FROM devices WHERE server = $1)",
-        "UPDATE servers SET forwarded = $2 WHERE server = $1 AND forwarded < $2",
-    ] {
-        script.add(statement).bind(server).bind(until);
-    }
+    );
+    query.bind(server).bind(until);
+    let query =
+        script.add("UPDATE servers SET forwarded = $2 WHERE server = $1 AND forwarded < $2");
+    query.bind(server).bind(until);
 }
 
 /// The last number that was given.
