@@ -105,11 +105,15 @@ pub(crate) async fn keep(
         return Ok(());
     };
     let kept: &[&Item] = if most > 0 { &new } else { &[] };
-    let insert = "INSERT INTO given (server, seq, bytes, until_ms, item) ";
-    script.insert(insert, kept, " ON CONFLICT DO NOTHING", |values, item| {
-        let columns = values.bind(server).bind(item.seq).bind(item.bytes());
-        columns.bind(ms(item.until)).bind(item.text.clone());
-    });
+    script.insert(
+        "INSERT INTO given (server, seq, bytes, until_ms, item) ",
+        kept,
+        " ON CONFLICT DO NOTHING",
+        |values, item| {
+            let columns = values.bind(server).bind(item.seq).bind(item.bytes());
+            columns.bind(ms(item.until)).bind(item.text.clone());
+        },
+    );
     let query = script.add(
         "UPDATE servers SET given = $2, given_bytes = given_bytes + $3,
             given_from = CASE WHEN $4 THEN given_from ELSE $2 END WHERE server = $1",
@@ -117,14 +121,14 @@ pub(crate) async fn keep(
     let bytes = kept.iter().map(|item| item.bytes()).sum::<i64>();
     query.bind(server).bind(last).bind(bytes).bind(most > 0);
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    script.add(FULLEST).bind(most);
-    let rows = script.run(&mut *conn).await?;
-    let mut next: Option<(i64, i64)> = rows.first().map(FromRow::from_row).transpose()?;
-    while let Some((fullest, beyond)) = next {
+    loop {
+        select_fullest(&mut script, most);
+        let rows = script.run(&mut *conn).await?;
+        let next: Option<(i64, i64)> = rows.first().map(FromRow::from_row).transpose()?;
+        let Some((fullest, beyond)) = next else { return Ok(()) };
         let_go(conn, fullest, beyond).await?;
-        next = sqlx::query_as(FULLEST).bind(most).fetch_optional(&mut *conn).await?;
+        script = Script::default();
     }
-    Ok(())
 }
 
 impl Item {
@@ -133,11 +137,16 @@ impl Item {
     }
 }
 
-/// The server for which most is kept, and how much of all is beyond so many bytes; none: nothing is.
-const FULLEST: &str = "SELECT server, kept - $1 FROM (
-        SELECT server, given_bytes, sum(given_bytes) OVER () AS kept FROM servers
-        WHERE given_bytes > 0) AS those
-     WHERE kept > $1 ORDER BY given_bytes DESC LIMIT 1";
+/// Asks for the server for which most is kept, and how much of all is beyond `most` bytes; none: nothing is.
+fn select_fullest(script: &mut Script, most: i64) {
+    let query = script.add(
+        "SELECT server, kept - $1 FROM (
+            SELECT server, given_bytes, sum(given_bytes) OVER () AS kept FROM servers
+            WHERE given_bytes > 0) AS those
+         WHERE kept > $1 ORDER BY given_bytes DESC LIMIT 1",
+    );
+    query.bind(most);
+}
 
 /// Lets the oldest go of what is kept for a server, so many bytes of it, or a batch.
 async fn let_go(conn: &mut Conn, server: i64, bytes: i64) -> Result<(), Error> {
