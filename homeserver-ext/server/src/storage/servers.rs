@@ -412,8 +412,10 @@ pub(crate) async fn servers_of(
     let mut by_server: BTreeMap<String, Vec<DeviceId>> = BTreeMap::new();
     for some in ids.chunks(many::CHUNK) {
         let mut script = Script::default();
-        let select = "SELECT device_id, account FROM remote_devices WHERE device_id IN (";
-        script.add_list(select, some.to_vec());
+        script.add_list(
+            "SELECT device_id, account FROM remote_devices WHERE device_id IN (",
+            some.to_vec(),
+        );
         for row in script.run(&mut *conn).await? {
             let device = name_of!(DeviceId, row.try_get::<&[u8], _>(0)?, "device_id")?;
             let account = row.try_get::<&str, _>(1)?.parse::<AccountId>();
