@@ -1,7 +1,7 @@
 //! What another server had behind a cut of a group that shares a key, and nobody there opens: sealed anew under the
 //! epoch of now, with the same client id, once per epoch (`docs/protocol.md` §7.3).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use causeway_groups::sdk::{CallError, SdkError};
 
@@ -21,9 +21,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Looks after them until `stop` is done.
 pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    let mut woken = spine.db.listen(late::TOPIC);
+    let (mut woken, mut waits) = (spine.db.listen(late::TOPIC), Waits::default());
     loop {
-        let again = match step(spine).await {
+        let again = match step(spine, &mut waits).await {
             Ok(again) => again,
             Err(error) => {
                 tracing::warn!(%error, "what came too late elsewhere is not sealed anew yet");
@@ -38,40 +38,44 @@ pub async fn run(spine: &Spine, stop: impl Future<Output = ()>) {
     }
 }
 
+/// Those that came too late elsewhere, as the server has said, and whose op is not here. Another server may say so
+/// of all that is kept, and the server is not asked about each again until there is an op.
+pub type Waits = BTreeSet<i64>;
+
 /// Looks at each once; how long until some are to be looked at again.
 ///
 /// # Errors
 /// [`StepError`]: what was not looked at is still noted.
-pub async fn step(spine: &Spine) -> Result<Option<Duration>, StepError> {
-    let (mut again, mut behind) = (None, 0);
+pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, StepError> {
+    let (mut still, mut behind) = (Waits::default(), 0);
     loop {
         let mut read = spine.db.read().await?;
         let some = late::failed(read.conn(), behind).await?;
         drop(read);
         for of in &some {
             behind = of.n;
-            let becomes = look(spine, of).await?;
+            let becomes = look(spine, of, waits.contains(&of.n)).await?;
+            if becomes == Becomes::Waits {
+                still.insert(of.n);
+                continue;
+            }
             let mut tx = spine.db.begin().await?;
-            match becomes {
-                Becomes::Anew => late::again(&mut tx, of).await?,
-                Becomes::Told => {
-                    expired::note(&mut tx, of.message).await?;
-                    late::forget(&mut tx, of).await?;
-                }
-                Becomes::Waits => {
-                    again = Some(AGAIN);
-                    continue;
-                }
+            if becomes == Becomes::Anew {
+                late::again(&mut tx, of).await?;
+            } else {
+                expired::note(&mut tx, of.message).await?;
+                late::forget(&mut tx, of).await?;
             }
             tx.commit().await?;
         }
         if some.len() < late::AT_ONCE {
-            return Ok(again);
+            *waits = still;
+            return Ok((!waits.is_empty()).then_some(AGAIN));
         }
     }
 }
 
-async fn look(spine: &Spine, of: &Late) -> Result<Becomes, StepError> {
+async fn look(spine: &Spine, of: &Late, waits: bool) -> Result<Becomes, StepError> {
     let mut read = spine.db.read().await?;
     let group = portals::place(read.conn(), &spine.names, of.portal).await?.group;
     drop(read);
@@ -83,6 +87,9 @@ async fn look(spine: &Spine, of: &Late) -> Result<Becomes, StepError> {
     let me = spine.native.me().record.member_id;
     if roster.closed() || roster.member(&me).is_none() {
         return Ok(Becomes::Told);
+    }
+    if waits && roster.epoch() <= of.epoch {
+        return Ok(Becomes::Waits);
     }
     let recipients = match spine.native.http().status(of.message).await {
         Ok(status) => status.recipients,

@@ -68,7 +68,7 @@ const ALWAYS: Timestamp = Timestamp(u64::MAX);
 const MAX_WAITING: usize = 64 << 20;
 /// Frames that the door is given at once.
 const BATCH: usize = 64;
-/// Requests of one account that go to other servers.
+/// Requests of one account that go to other servers, and of this server itself to one of them.
 const OUTWARD: Quota = Quota::per_minute(60, 120);
 
 /// What goes out to one server.
@@ -235,7 +235,8 @@ impl Servers {
     ) -> Result<Answer, AskError> {
         let patience = self.patience.ok_or_else(|| AskError::NoDoor(server.to_owned()))?;
         self.allowed(server)?;
-        let who = caller.map(|caller| caller.account.as_str().to_owned()).unwrap_or_default();
+        // What this server asks itself is counted by whom it asks: no account is called so.
+        let who = caller.map_or_else(|| format!("@{server}"), |it| it.account.as_str().to_owned());
         self.outward.take(now, who, Some(OUTWARD), 1).map_err(AskError::TooMuch)?;
         let id = ItemId::new(random()?);
         let until = now.plus_ms(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
