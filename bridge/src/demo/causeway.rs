@@ -148,11 +148,24 @@ impl Causeway {
         self.ready().await
     }
 
+    /// As [`start`](Self::start), on what was put back from a copy.
+    ///
+    /// # Errors
+    /// [`CausewayError`]
+    pub async fn start_after_restore(&mut self) -> Result<(), CausewayError> {
+        self.spawn_with(&["--after-restore"])?;
+        self.ready().await
+    }
+
     /// Starts the process and does not wait.
     ///
     /// # Errors
     /// [`CausewayError::Io`]
     pub fn spawn(&mut self) -> Result<(), CausewayError> {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&mut self, words: &[&str]) -> Result<(), CausewayError> {
         self.kill()?;
         let log = fs::File::options().create(true).append(true).open(self.log_file())?;
         let mut child = Command::new(&self.binary)
@@ -160,6 +173,7 @@ impl Causeway {
             .arg("--config")
             .arg(self.dir.join("causeway.yaml"))
             .args(self.only.iter().flat_map(|part| ["--only", part]))
+            .args(words)
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// All that runs, and the room that Carol is in.
-async fn ready() -> (Bridged, Sfu, OwnedRoomId) {
+pub(crate) async fn ready() -> (Bridged, Sfu, OwnedRoomId) {
     let mut all = Bridged::start().await;
     // Synapse is killed once the room is whole.
     let room = joined(&all.carol).await;
@@ -37,8 +37,17 @@ async fn ready() -> (Bridged, Sfu, OwnedRoomId) {
     (all, livekit, room)
 }
 
+/// Bob, who is in the group.
+pub(crate) async fn bob(all: &Bridged) -> Person {
+    let token = all.causeway.registration_token().unwrap();
+    let name = format!("bob:{}", all.synapse.server_name());
+    let bob = Person::register(all.causeway.native_url(), &name, token.expose()).await;
+    all.alice.add(all.group, &name).await;
+    bob
+}
+
 /// Carol's phone asks the focus, and goes to LiveKit.
-async fn comes(all: &Bridged, room: &RoomId) -> MatrixCaller {
+pub(crate) async fn comes(all: &Bridged, room: &RoomId) -> MatrixCaller {
     let asked = json!({
         "room": room, "openid_token": openid(&all.carol).await, "device_id": "PHONE",
     });
@@ -48,7 +57,7 @@ async fn comes(all: &Bridged, room: &RoomId) -> MatrixCaller {
 }
 
 /// It says in the room that it is in the call, or is not any more.
-async fn says(all: &Bridged, room: &RoomId, is_in: bool) -> String {
+pub(crate) async fn says(all: &Bridged, room: &RoomId, is_in: bool) -> String {
     let carol = all.carol.user_id().as_str();
     let content = json!({
         "application": "m.call", "call_id": "", "scope": "m.room", "device_id": "PHONE",
@@ -67,10 +76,7 @@ async fn says(all: &Bridged, room: &RoomId, is_in: bool) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn natives_and_a_matrix_user_hear_each_other() {
     let (mut all, _livekit, room) = ready().await;
-    let token = all.causeway.registration_token().unwrap();
-    let name = format!("bob:{}", all.synapse.server_name());
-    let bob = Person::register(all.causeway.native_url(), &name, token.expose()).await;
-    all.alice.add(all.group, &name).await;
+    let bob = bob(&all).await;
 
     // Alice and Bob talk directly.
     let mut line = Line::new();
@@ -182,19 +188,12 @@ async fn raises_her_hand(line: &mut Line, all: &Bridged, room: &RoomId) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_livekit_carries_already_miss_nothing_when_one_of_matrix_comes() {
     let (all, _livekit, room) = ready().await;
-    let token = all.causeway.registration_token().unwrap();
-    let name = format!("bob:{}", all.synapse.server_name());
-    let bob = Person::register(all.causeway.native_url(), &name, token.expose()).await;
-    all.alice.add(all.group, &name).await;
+    let bob = bob(&all).await;
     let mut line = Line::new();
     line.call(&all.alice, all.group).await;
     line.call(&bob, all.group).await;
     line.until_all_hear(None).await;
-    let call = line.states[&0].call.to_string();
-    let config = all.causeway.dir().join("causeway.yaml");
-    let mut command = tokio::process::Command::new(crate::start::binary());
-    command.args(["calls", "move", &call, "--to", "sfu", "--config"]).arg(&config);
-    assert!(command.status().await.unwrap().success());
+    moves(&all, &line.states[&0].call.to_string(), "sfu").await;
     line.until("LiveKit carries it", |line| {
         line.states.len() == 2
             && line.states.values().all(|it| it.topology == CallTopology::Sfu && !it.clear)
@@ -226,6 +225,14 @@ async fn whom_livekit_carries_already_miss_nothing_when_one_of_matrix_comes() {
         commands.send(Command::Leave).await.unwrap();
     }
     while line.talking.join_next().await.is_some() {}
+}
+
+/// The operator has something else carry the call.
+pub(crate) async fn moves(all: &Bridged, call: &str, to: &str) {
+    let config = all.causeway.dir().join("causeway.yaml");
+    let mut command = tokio::process::Command::new(crate::start::binary());
+    command.args(["calls", "move", call, "--to", to, "--config"]).arg(&config);
+    assert!(command.status().await.unwrap().success());
 }
 
 /// Carol's phone has the homeserver say in an hour that it went; what that is called.
@@ -321,7 +328,12 @@ async fn whose_client_leaves_its_leave_to_the_focus_and_dies_is_out_of_the_call(
 }
 
 /// Until Carol has heard each of the natives more often than now, and nobody else, by their ghosts.
-async fn hears(line: &mut Line, caller: &MatrixCaller, all: &Bridged, people: &[&Person]) {
+pub(crate) async fn hears(
+    line: &mut Line,
+    caller: &MatrixCaller,
+    all: &Bridged,
+    people: &[&Person],
+) {
     let server = all.synapse.server_name();
     let ways = people.iter().zip(TONES).map(|(person, tone)| {
         let me = person.client.me();

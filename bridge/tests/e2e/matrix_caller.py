@@ -2,7 +2,8 @@
 some it hears from whom.
 
 The first line that it reads is {"url", "jwt", "tone", "tones"}, where tone may be null; then a line is said for each 200 ms in
-which one of the tones stands out, {"from", "tone"}, and one first of all, {"joined": its own name}.
+which one of the tones stands out, {"from", "tone"}, one first of all, {"joined": its own name}, and
+{"over": true} once it is put out.
 """
 
 import asyncio
@@ -54,6 +55,10 @@ async def main():
         if track.kind == rtc.TrackKind.KIND_AUDIO:
             heard = listen(track, participant.identity, asked["tones"])
             listening.append(asyncio.create_task(heard))
+
+    @room.on("disconnected")
+    def disconnected(_):
+        say({"over": True})
 
     await room.connect(asked["url"], asked["jwt"])
     speaking = None

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde_json::{Value, json};
@@ -14,6 +17,8 @@ use tokio::{
     task::JoinSet,
 };
 
+use crate::people::PATIENCE;
+
 const SCRIPT: &str = include_str!("matrix_caller.py");
 const PACKAGE: &str = "livekit==1.2.0";
 
@@ -22,6 +27,7 @@ pub(crate) struct MatrixCaller {
     _child: Child,
     /// How often which tone of whom was heard.
     heard: Arc<Mutex<BTreeMap<(String, u32), usize>>>,
+    over: Arc<AtomicBool>,
     _reading: JoinSet<()>,
 }
 
@@ -50,15 +56,31 @@ impl MatrixCaller {
         assert!(joined["joined"].is_string(), "{joined}");
         let heard: Arc<Mutex<BTreeMap<(String, u32), usize>>> = Arc::default();
         let (mut reading, noted) = (JoinSet::new(), Arc::clone(&heard));
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
         reading.spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let line: Value = serde_json::from_str(&line).unwrap();
+                if line["over"] == true {
+                    is_over.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 let tone = u32::try_from(line["tone"].as_u64().unwrap()).unwrap();
                 let from = line["from"].as_str().unwrap().to_owned();
                 *noted.lock().unwrap().entry((from, tone)).or_default() += 1;
             }
         });
-        Self { _child: child, heard, _reading: reading }
+        Self { _child: child, heard, over, _reading: reading }
+    }
+
+    /// Until LiveKit has put it out.
+    pub(crate) async fn is_put_out(&self) {
+        let until = async {
+            while !self.over.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, until).await.expect("it stays");
     }
 
     pub(crate) fn heard(&self) -> BTreeMap<(String, u32), usize> {
