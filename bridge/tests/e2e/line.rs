@@ -84,20 +84,25 @@ impl Line {
         self.talking.spawn(async move {
             let running = participant.run(wanted);
             tokio::pin!(running);
-            loop {
+            let named = |told| match told {
+                Told::State(state) => News::State(state),
+                told => News::Told(format!("{told:?}")),
+            };
+            let ending = loop {
                 let next = tokio::select! {
-                    ending = &mut running => News::Over(format!("{ending:?}")),
-                    Some(told) = told.recv() => match told {
-                        Told::State(state) => News::State(state),
-                        told => News::Told(format!("{told:?}")),
-                    },
+                    ending = &mut running => break ending,
+                    Some(told) = told.recv() => named(told),
                     Some(heard) = heard.recv() => News::Heard(Box::new(heard)),
                 };
-                let is_over = matches!(next, News::Over(_));
-                if news.send((n, next)).is_err() || is_over {
+                if news.send((n, next)).is_err() {
                     return;
                 }
+            };
+            // What was told last comes before the end.
+            while let Ok(told) = told.try_recv() {
+                news.send((n, named(told))).ok();
             }
+            news.send((n, News::Over(format!("{ending:?}")))).ok();
         });
     }
 
