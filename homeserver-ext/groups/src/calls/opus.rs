@@ -76,23 +76,27 @@ mod tests {
         (second().count(), 8 * second().sum::<usize>())
     }
 
-    fn noise() -> impl FnMut() -> f32 {
-        let mut random = 7_u32;
+    /// Much like a vowel, four syllables a second: what is steady may be taken for the room's noise.
+    fn voice() -> impl FnMut() -> f32 {
+        let mut at = 0.0_f32;
         move || {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            f32::from(random.to_be_bytes()[0]) / 640.0 - 0.2
+            at += 1.0 / 48_000.0;
+            let turns = |hertz: f32| (std::f32::consts::TAU * hertz * at).sin();
+            let pitch = |n: u8| turns(140.0 * f32::from(n)) / f32::from(n);
+            let tone: f32 = (1..=12).map(pitch).sum();
+            0.2 * tone * (1.1 + turns(4.0)) / 2.1
         }
     }
 
     #[test]
     fn a_voice_takes_what_it_may_and_silence_next_to_nothing() {
-        let (packets, bits) = sent(24_000, true, noise());
+        let (packets, bits) = sent(24_000, true, voice());
         assert!(packets == 50 && bits <= 36_000, "{packets} of {bits}");
-        let (few, many) = (sent(12_000, true, noise()).1, sent(64_000, true, noise()).1);
+        let (few, many) = (sent(12_000, true, voice()).1, sent(64_000, true, voice()).1);
         assert!(many > 2 * few, "{few} and {many}");
         // A packet now and then has the silence sound as it does there.
         let (packets, bits) = sent(24_000, true, || 0.0);
         assert!(packets <= 5 && bits <= 2_400, "{packets} of {bits}");
-        assert_eq!(sent(24_000, false, noise()).0, 50);
+        assert_eq!(sent(24_000, false, voice()).0, 50);
     }
 }
