@@ -70,10 +70,10 @@ async fn killed_on_steps_of_a_calls_way_it_interrupts_nobody_and_leaves_nobody_b
     line.until_all_hear(None).await;
     let call = line.states[&0].call.to_string();
     let ends = [CallTopology::Mesh, CallTopology::Sfu];
-    // Not in `Shrink`: each seals by a key that nobody could be given (docs/calls.md, "When LiveKit goes").
     for (step, to) in [
         (CallTopology::Prepare, "sfu"),
         (CallTopology::Sfu, "sfu"),
+        (CallTopology::Shrink, "mesh"),
         (CallTopology::Mesh, "mesh"),
         (CallTopology::Dual, "sfu"),
     ] {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use causeway_groups::calls::{
-    Happened, Input, Mesh, Named, Quality, Served, Settings, Sink, Source,
+    Giving, Happened, Input, Mesh, Named, Quality, Served, Settings, Signal, Sink, Source,
 };
 use causeway_protocol::ids::DeviceId;
 use home::Home;
@@ -228,10 +228,15 @@ impl Call {
     async fn take(&mut self, n: u8, happened: Happened) {
         match happened {
             Happened::Say { to, epoch, signal } => {
-                let to = to.as_bytes()[0];
+                let peer = to.as_bytes()[0];
                 // It may have left.
+                let key = if let Signal::Key { index, .. } = &signal { Some(*index) } else { None };
                 let input = Input::Signal { from: device(n), epoch, signal };
-                self.inputs[usize::from(to)].send(input).await.ok();
+                self.inputs[usize::from(peer)].send(input).await.ok();
+                if let Some(index) = key {
+                    let given = Input::Given { to, index, giving: Giving::Done };
+                    self.inputs[usize::from(n)].send(given).await.ok();
+                }
             }
             Happened::Progress(connected, _) => {
                 self.pairs.insert(n, connected);

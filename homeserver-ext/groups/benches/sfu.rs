@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use causeway_groups::calls::{Happened, Heard, Input, Mesh, Named, Served, Settings, Sink, Source};
+use causeway_groups::calls::{
+    Giving, Happened, Heard, Input, Mesh, Named, Served, Settings, Signal, Sink, Source,
+};
 use causeway_protocol::ids::DeviceId;
 use home::Home;
 use rustix::time::{ClockId, clock_gettime};
@@ -164,9 +166,15 @@ impl Call {
         while !so(self) {
             match self.news.recv().await.expect("they talk") {
                 (n, News::Happened(Happened::Say { to, epoch, signal })) => {
-                    let to = usize::from(to.as_bytes()[0]);
+                    let peer = usize::from(to.as_bytes()[0]);
+                    let key =
+                        if let Signal::Key { index, .. } = &signal { Some(*index) } else { None };
                     let input = Input::Signal { from: device(n), epoch, signal };
-                    self.inputs[to].send(input).await.expect("is there");
+                    self.inputs[peer].send(input).await.expect("is there");
+                    if let Some(index) = key {
+                        let given = Input::Given { to, index, giving: Giving::Done };
+                        self.inputs[usize::from(n)].send(given).await.expect("is there");
+                    }
                 }
                 (n, News::Happened(Happened::Served(Served::Published))) => {
                     self.published.insert(n);

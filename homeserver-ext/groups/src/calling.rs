@@ -11,6 +11,7 @@ mod abroad;
 mod asking;
 mod carrying;
 mod coming;
+mod giving;
 mod guest;
 mod known;
 mod moving;

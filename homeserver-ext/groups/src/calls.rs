@@ -35,7 +35,7 @@ pub use frame_key::FrameKey;
 pub use happened::{Happened, Input, StartError};
 pub use mesh::Mesh;
 pub use quality::Quality;
-pub use sfu::{Access, Brought, Named, Over, Served, Whose};
+pub use sfu::{Access, Brought, Giving, Named, Over, Served, Whose};
 pub use signal::{Reason, Refused, Signal};
 pub use sound::{Heard, Sink, Source, SourceError};
 pub use wav::WavError;

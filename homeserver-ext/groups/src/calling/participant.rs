@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_protocol::{
     api::{CallIntent, CallSfus, CallState, CallTopology, JoinCall, StartCall},
-    ids::{CallId, DeviceId, GroupId},
+    ids::{CallId, GroupId},
     olm_plaintext::CallSignal,
 };
 use futures_util::future::BoxFuture;
@@ -20,13 +20,14 @@ use super::{
     asking::{Answer, Getting, Given, Goes, goes, request, running, within},
     carrying::{E2EE, Turn},
     coming::Coming,
+    giving,
     known::{Ask, Heard, Known, Standing},
     moving::{Moved, Moving},
-    saying::Saying,
+    saying::{Said, Saying, Sayings},
     words::{Command, Ending, JoinError, Told, Wish},
 };
 use crate::{
-    calls::{Happened, Input, Refused, Signal},
+    calls::{Giving, Happened, Input, Refused, Signal},
     entropy,
     machine::Signalled,
     sdk::{Backoff, CallError, Client, News},
@@ -51,7 +52,8 @@ pub struct Participant {
     inputs: mpsc::Sender<Input>,
     happened: mpsc::Receiver<Happened>,
     sound: JoinSet<std::io::Result<()>>,
-    saying: Saying,
+    saying: Sayings,
+    keys: giving::Given,
     told: mpsc::Sender<Told>,
     asking: Option<BoxFuture<'static, Answer>>,
     getting: Getting,
@@ -76,7 +78,7 @@ enum Step {
     Given(Box<Given>),
     GivenAbroad(String, Result<CallSfus, CallError>),
     Moved(Box<Moved>),
-    Said(DeviceId, Result<(), crate::sdk::SignalError>),
+    Said(Said),
     SoundOver(String),
     Due,
     Late,
@@ -149,7 +151,8 @@ impl Participant {
         let participant = Self {
             client: client.clone(),
             group: state.group,
-            saying: Saying::new(client.clone(), state.group),
+            saying: Sayings::new(client.clone(), state.group),
+            keys: giving::Given::default(),
             known: Known::new(me, state, muted),
             caps,
             news,
@@ -202,12 +205,13 @@ impl Participant {
                     }
                 }
                 Step::Moved(moved) => self.moved(*moved).await,
-                Step::Said(to, Err(error)) => self.tell(Told::Untold(to, error.to_string())).await,
-                Step::Said(_, Ok(())) | Step::Due => {}
+                Step::Said(said) => self.said(said).await,
+                Step::Due => {}
                 Step::SoundOver(why) => {
                     let late = Instant::now() + LEAVING;
                     self.ending.get_or_insert((Ending::Sound(why), late));
                     self.known.standing = Standing::Leaves;
+                    self.saying.ends();
                 }
                 Step::Late => break,
             }
@@ -235,7 +239,7 @@ impl Participant {
             given = self.getting.next() => Step::Given(Box::new(given)),
             Some((focus, given)) = self.abroad.next() => Step::GivenAbroad(focus, given),
             moved = self.moving.next() => Step::Moved(Box::new(moved)),
-            Some((to, done)) = self.saying.next() => Step::Said(to, done),
+            Some(said) = self.saying.next() => Step::Said(said),
             Some(ended) = self.sound.join_next() => match ended {
                 Ok(Ok(())) if !goes_on => Step::Due,
                 Ok(Ok(())) => Step::SoundOver("it ended".to_owned()),
@@ -265,9 +269,13 @@ impl Participant {
             let same = self.asked.as_ref().filter(|(last, _)| *last == ask);
             same.map_or(now, |(_, again)| *again)
         });
-        let look = self.ending.is_none().then_some(self.look_at);
+        let look = self.ending.is_none().then(|| self.look_at());
         let due = [wanted, look].into_iter().flatten().min()?;
         Some(self.waits.map_or(due, |until| due.max(until)))
+    }
+
+    fn look_at(&self) -> Instant {
+        self.keys.due().map_or(self.look_at, |due| due.min(self.look_at))
     }
 
     /// Asks what there is to ask; one thing at a time.
@@ -276,9 +284,10 @@ impl Participant {
         if self.due(now).is_none_or(|due| due > now) {
             return;
         }
-        let looks = self.look_at <= now && self.ending.is_none();
+        let looks = self.look_at() <= now && self.ending.is_none();
         let Some(ask) = looks.then_some(Ask::Look).or_else(|| self.known.ask()) else { return };
         self.waits = None;
+        self.keys.asks(now);
         self.asked = Some((ask.clone(), now + SAME_AGAIN));
         let (client, call) = (self.client.clone(), (self.group, self.state().call));
         let caps = self.caps.clone();
@@ -356,6 +365,10 @@ impl Participant {
     }
 
     async fn answered(&mut self, (ask, answer): Answer) {
+        let is_there = !answer.as_ref().is_err_and(CallError::is_own_away);
+        for given in self.keys.answered(is_there) {
+            self.input(given).await;
+        }
         let error = match answer {
             Ok(state) => {
                 self.known.reported(&ask);
@@ -461,8 +474,15 @@ impl Participant {
         match happened {
             Happened::Say { to, epoch, signal } => {
                 let json = Zeroizing::new(signal.to_json().into_bytes());
-                let call = self.state().call;
-                self.saying.say(to, CallSignal { call, epoch, json });
+                let signal_of = CallSignal { call: self.state().call, epoch, json };
+                let key = match signal {
+                    Signal::Key { index, .. } => Some(index),
+                    _ => None,
+                };
+                let is_told = self.saying.say(to, Saying { signal: signal_of, key });
+                if let Some(index) = key.filter(|_| !is_told) {
+                    self.input(Input::Given { to, index, giving: Giving::Done }).await;
+                }
                 let me = self.client.me().record.device_id;
                 if matches!(signal, Signal::Offer { .. } | Signal::Answer { .. }) {
                     self.tell(Told::Signalled(me, to, epoch, signal)).await;
@@ -492,6 +512,25 @@ impl Participant {
         self.tell(Told::Sound(happened)).await;
     }
 
+    async fn said(&mut self, Said { to, key, done, is_held }: Said) {
+        let giving = match (&done, is_held) {
+            (Ok(()), _) => None,
+            (Err(_), true) => Some(Giving::Held),
+            (Err(_), false) => Some(Giving::Done),
+        };
+        match (key, giving) {
+            (Some(index), Some(giving)) => self.input(Input::Given { to, index, giving }).await,
+            (Some(index), None) => self.keys.taken(to, index, Instant::now()),
+            (None, _) => {}
+        }
+        // That its own server is away is told once, by what it asks.
+        if let Err(error) = done.as_ref().map_err(|error| error.to_string())
+            && !is_held
+        {
+            self.tell(Told::Untold(to, error)).await;
+        }
+    }
+
     async fn command(&mut self, command: Command) {
         match command {
             Command::Mute(muted) => {
@@ -507,6 +546,7 @@ impl Participant {
     async fn end(&mut self, ending: Ending) {
         if self.ending.is_none() {
             self.known.standing = Standing::Leaves;
+            self.saying.ends();
             // What is asked until then is forgotten, but for one that is on its way.
             (self.asked, self.waits) = (None, None);
             self.ending = Some((ending, Instant::now() + LEAVING));

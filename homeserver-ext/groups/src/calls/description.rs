@@ -20,6 +20,8 @@ pub(super) struct Fingerprint(String);
 /// What a description comes down to.
 pub(super) struct Checked {
     pub(super) fingerprint: Fingerprint,
+    /// By which this side's checks of paths name it; another in each offer.
+    pub(super) ufrag: String,
     /// The description without its candidates.
     pub(super) sdp: String,
     /// Those that stood in it, checked.
@@ -65,9 +67,15 @@ pub(super) fn check(sdp: &str) -> Result<Checked, Refused> {
         .collect();
     Ok(Checked {
         fingerprint,
+        ufrag: ufrag(sdp).ok_or(Refused::Description)?.to_owned(),
         sdp: without_candidates(sdp),
         candidates: candidates.into_iter().map(candidate).collect::<Result<_, _>>()?,
     })
+}
+
+/// The first `ice-ufrag` of a description.
+pub(super) fn ufrag(sdp: &str) -> Option<&str> {
+    values(sdp, "a=ice-ufrag:").next()
 }
 
 /// `sdp` without candidates, which are told as they are found.

@@ -6,7 +6,7 @@ use causeway_protocol::ids::DeviceId;
 
 use super::{
     quality::Quality,
-    sfu::{Access, Named, Served},
+    sfu::{Access, Giving, Named, Served},
     signal::{Refused, Signal},
 };
 
@@ -40,6 +40,15 @@ pub enum Input {
     Server(Option<Box<Access>>),
     /// Hear those who speak on the server for calls of this focus, another homeserver's, or no longer.
     Abroad(String, Option<Box<Access>>),
+    /// What became of a [`Signal::Key`] that was to be signalled. Until all have it the key before is used.
+    Given {
+        /// To whom it was to be signalled.
+        to: DeviceId,
+        /// Which.
+        index: u8,
+        /// What became of it.
+        giving: Giving,
+    },
     /// Whether what is said by the server is sealed from now on: what it carries goes on meanwhile.
     Seal(bool),
     /// Whether nothing is to be sent.

@@ -33,7 +33,7 @@ use webrtc::{
 use super::{
     Settings,
     description::{self, Checked, Fingerprint},
-    signal::Refused,
+    signal::{Refused, Signal},
     studio::Frame,
 };
 use crate::entropy;
@@ -76,8 +76,8 @@ pub(super) struct Link {
     relay_only: bool,
     /// The other side's, from its first description on.
     fingerprint: Option<Fingerprint>,
-    /// Whether an offer of ours is unanswered.
-    offered: bool,
+    /// The `ice-ufrag` of an offer of ours that is unanswered.
+    offered: Option<String>,
     /// The other's candidates that came before its description, and how many came.
     early: Vec<String>,
     came: usize,
@@ -126,7 +126,7 @@ impl Link {
             state,
             relay_only: settings.is_relayed(),
             fingerprint: None,
-            offered: false,
+            offered: None,
             early: Vec::new(),
             came: 0,
         })
@@ -137,8 +137,8 @@ impl Link {
         let options = RTCOfferOptions { ice_restart: restart };
         let offer = self.connection.create_offer(Some(options)).await.map_err(library)?;
         let sdp = description::without_candidates(&offer.sdp);
+        self.offered = description::ufrag(&sdp).map(str::to_owned);
         self.connection.set_local_description(offer).await.map_err(library)?;
-        self.offered = true;
         if restart {
             self.forget_candidates();
         }
@@ -146,7 +146,7 @@ impl Link {
     }
 
     /// Takes the other side's offer, and answers it.
-    pub(super) async fn answer(&mut self, checked: Checked) -> Result<String, Refused> {
+    pub(super) async fn answer(&mut self, checked: Checked) -> Result<Signal, Refused> {
         self.is_same(&checked.fingerprint)?;
         let offer = RTCSessionDescription::offer(checked.sdp).map_err(library)?;
         if self.fingerprint.is_some() {
@@ -159,19 +159,19 @@ impl Link {
         self.connection.set_local_description(answer).await.map_err(library)?;
         self.add(checked.candidates).await?;
         self.add_early().await?;
-        Ok(sdp)
+        Ok(Signal::Answer { sdp, offer: checked.ufrag })
     }
 
     /// Takes the other side's answer to the offer.
-    pub(super) async fn answered(&mut self, checked: Checked) -> Result<(), Refused> {
-        if !self.offered {
+    pub(super) async fn answered(&mut self, offer: &str, checked: Checked) -> Result<(), Refused> {
+        if self.offered.as_deref() != Some(offer) {
             return Err(Refused::OutOfTurn);
         }
         self.is_same(&checked.fingerprint)?;
         let answer = RTCSessionDescription::answer(checked.sdp).map_err(library)?;
         self.connection.set_remote_description(answer).await.map_err(library)?;
         self.fingerprint = Some(checked.fingerprint);
-        self.offered = false;
+        self.offered = None;
         self.add(checked.candidates).await?;
         self.add_early().await
     }
@@ -184,7 +184,7 @@ impl Link {
         let checked: Vec<_> =
             candidates.iter().map(|text| description::candidate(text)).collect::<Result<_, _>>()?;
         self.came += checked.len();
-        if self.fingerprint.is_none() || self.offered {
+        if self.fingerprint.is_none() || self.offered.is_some() {
             self.early.extend(checked);
             return Ok(());
         }
@@ -363,4 +363,38 @@ async fn connect(
         .build()
         .await?;
     Ok(Arc::new(connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn open() -> Link {
+        let bind = ([127, 0, 0, 1], 0).into();
+        Link::open(&Settings { bind, ..Settings::default() }).await.unwrap()
+    }
+
+    /// The answer that somebody gives to an offer, and to which it says that it is.
+    async fn answered(offer: &str) -> (Checked, String) {
+        let mut other = open().await;
+        let answer = other.answer(description::check(offer).unwrap()).await.unwrap();
+        other.close().await;
+        let Signal::Answer { sdp, offer } = answer else { panic!("{answer:?}") };
+        (description::check(&sdp).unwrap(), offer)
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_offer_is_refused_and_the_right_one_taken_after_it() {
+        let (mut before, mut now) = (open().await, open().await);
+        let (first, second) = (before.offer(false).await.unwrap(), now.offer(false).await.unwrap());
+        let (answer, to) = answered(&first).await;
+        assert!(matches!(now.answered(&to, answer).await, Err(Refused::OutOfTurn)));
+        let (answer, to) = answered(&second).await;
+        now.answered(&to, answer).await.unwrap();
+        // Said again it answers nothing.
+        let (answer, to) = answered(&second).await;
+        assert!(matches!(now.answered(&to, answer).await, Err(Refused::OutOfTurn)));
+        before.close().await;
+        now.close().await;
+    }
 }

@@ -203,6 +203,7 @@ impl Mesh {
             Input::Named { epoch, who } => self.named(epoch, who),
             Input::Server(access) => self.server(None, access),
             Input::Abroad(focus, access) => self.server(Some(focus.into()), access),
+            Input::Given { to, index, giving } => self.carried.given(to, index, giving),
             Input::Seal(is_sealed) => self.carried.seal(is_sealed),
             Input::Mute(muted) => {
                 self.studio.mute(muted);

@@ -153,10 +153,10 @@ impl Pair {
             Signal::Offer { .. } if self.offers => Err(Refused::OutOfTurn),
             Signal::Offer { sdp, restart: false } => self.answer(&sdp).await,
             Signal::Offer { sdp, restart: true } => self.answer_restart(&sdp).await,
-            Signal::Answer { sdp } => {
+            Signal::Answer { sdp, offer } => {
                 let checked = description::check(&sdp)?;
                 let link = self.link.as_mut().filter(|_| self.offers).ok_or(Refused::OutOfTurn)?;
-                link.answered(checked).await
+                link.answered(&offer, checked).await
             }
             Signal::Ice { candidates } => {
                 self.link.as_mut().ok_or(Refused::NoConnection)?.add(candidates).await
@@ -176,11 +176,11 @@ impl Pair {
         self.count_beginning()?;
         let mut link = Link::open(&self.settings).await.map_err(|_| Refused::Library)?;
         match link.answer(checked).await {
-            Ok(sdp) => {
+            Ok(answer) => {
                 self.close().await;
                 self.link = Some(link);
                 self.enter(Phase::Connecting);
-                self.tell(Told::Say(Signal::Answer { sdp })).await;
+                self.tell(Told::Say(answer)).await;
                 Ok(())
             }
             Err(why) => {
@@ -198,8 +198,8 @@ impl Pair {
             return Err(Refused::NoConnection);
         };
         count(&mut self.beginnings)?;
-        let sdp = link.answer(checked).await?;
-        self.tell(Told::Say(Signal::Answer { sdp })).await;
+        let answer = link.answer(checked).await?;
+        self.tell(Told::Say(answer)).await;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 pub use address::Whose;
 pub use floor::Brought;
+pub use keys::Giving;
 pub(super) use served::Carried;
 pub(super) use tells::{Of, Tells};
 

@@ -92,6 +92,14 @@ impl CallError {
         }
     }
 
+    /// Whether this client's own server cannot be reached, or has no room.
+    pub(crate) const fn is_own_away(&self) -> bool {
+        matches!(
+            self,
+            Self::Full(_) | Self::Unreachable(_) | Self::Unknown(_) | Self::Foreign { .. }
+        )
+    }
+
     /// Whether rows of a mailbox wait, and the stream ends before they are through.
     pub fn is_stuck(&self) -> bool {
         matches!(self, Self::Unreachable(why) if why.starts_with(STUCK))

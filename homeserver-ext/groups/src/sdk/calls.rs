@@ -29,7 +29,7 @@ const MAX_NEWS: usize = 512;
 /// How often what is to be told is sealed anew because the group moved on, or keys were missing.
 const TRIES: usize = 4;
 /// How long a server that does not answer is asked: the other side gives a connection 30 s.
-const INSISTS: Duration = Duration::from_secs(20);
+pub(crate) const INSISTS: Duration = Duration::from_secs(20);
 
 /// What the mailbox has brought of calls. A clone is another handle of the same.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,14 @@ pub enum SignalError {
     /// The server, the way to it, or the database.
     #[error(transparent)]
     Sdk(#[from] SdkError),
+}
+
+impl SignalError {
+    /// Whether this device's own server cannot be reached, or takes nothing.
+    pub(crate) fn is_away(&self) -> bool {
+        let Self::Sdk(SdkError::Call(error)) = self else { return false };
+        error.is_own_away()
+    }
 }
 
 impl Calls {
@@ -131,12 +139,23 @@ impl Client {
         to: DeviceId,
         signal: &CallSignal,
     ) -> Result<(), SignalError> {
+        self.signal_within(INSISTS, group, to, signal).await
+    }
+
+    /// As [`Client::signal`]; a server that does not answer is asked for so long.
+    pub(crate) async fn signal_within(
+        &self,
+        insists: Duration,
+        group: GroupId,
+        to: DeviceId,
+        signal: &CallSignal,
+    ) -> Result<(), SignalError> {
         self.compare().await?;
         for _ in 0..TRIES {
             match self.seal_signal((group, to), signal).await? {
                 Signalling::Nobody => return Err(SignalError::Nobody),
                 Signalling::Unprepared(needs) => self.provide(needs).await?,
-                Signalling::Sealed(batch) => match self.post_signal(&batch).await {
+                Signalling::Sealed(batch) => match self.post_signal(&batch, insists).await {
                     Ok(()) => return Ok(()),
                     Err(SdkError::Call(CallError::Stale { .. })) => {
                         self.sync_group(group).await?;
@@ -149,8 +168,8 @@ impl Client {
     }
 
     /// As the same bytes until the server has them, so that nothing is said twice.
-    async fn post_signal(&self, batch: &Batch) -> Result<(), SdkError> {
-        let (until, mut backoff) = (Instant::now() + INSISTS, Backoff::default());
+    async fn post_signal(&self, batch: &Batch, insists: Duration) -> Result<(), SdkError> {
+        let (until, mut backoff) = (Instant::now() + insists, Backoff::default());
         loop {
             let error = match self.post_once(batch).await {
                 Err(SdkError::Call(error)) if error.is_transient() => error,

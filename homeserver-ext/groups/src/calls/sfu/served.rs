@@ -19,7 +19,7 @@ use super::{
     Access, Brought, Named,
     floor::{SharedFloor, on},
     frame::Sealer,
-    keys::{Give, OwnKeys},
+    keys::{Give, Giving, OwnKeys},
     leg::{self, Leg},
     spoken::Wish,
     tells::Tells,
@@ -90,6 +90,11 @@ impl Carried {
         let who = keyed.map(|named| (named.device, named.since)).collect();
         let fresh = || FrameKey::fresh().ok();
         said(self.keys.update(epoch, who, Instant::now(), fresh))
+    }
+
+    /// Takes what became of giving one a key.
+    pub(in crate::calls) fn given(&mut self, to: DeviceId, index: u8, giving: Giving) {
+        self.keys.given(to, index, giving, Instant::now());
     }
 
     /// Whom a server may bring.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_groups::calls::{
-    Brought, Happened, Heard, Input, Mesh, Named, Served, Settings, Signal, Sink, Source,
+    Brought, Giving, Happened, Heard, Input, Mesh, Named, Served, Settings, Signal, Sink, Source,
 };
 use causeway_protocol::ids::DeviceId;
 use tokio::{
@@ -252,9 +252,13 @@ impl Room {
             (n, News::Happened(Happened::Say { to, epoch, mut signal })) => {
                 let to = to.as_bytes()[0];
                 let arrives = self.way.as_mut().is_none_or(|way| way(n, to, &mut signal));
+                let given = given(to, &signal);
+                // Either may be about to leave.
                 if let Some(inputs) = self.inputs.get(&to).filter(|_| arrives) {
-                    // It may be about to leave.
                     inputs.send(Input::Signal { from: device(n), epoch, signal }).await.ok();
+                }
+                if let (Some(given), Some(inputs), true) = (given, self.inputs.get(&n), arrives) {
+                    inputs.send(given).await.ok();
                 }
             }
             (n, News::Happened(Happened::Quality(qualities))) => {
@@ -270,6 +274,12 @@ impl Room {
             (n, News::Happened(happened)) => self.happened.push((n, happened)),
         }
     }
+}
+
+/// Whoever is told of a key has it.
+fn given(to: u8, signal: &Signal) -> Option<Input> {
+    let Signal::Key { index, .. } = *signal else { return None };
+    Some(Input::Given { to: device(to), index, giving: Giving::Done })
 }
 
 impl Drop for Room {
