@@ -524,10 +524,10 @@ impl Participant {
             (None, _) => {}
         }
         // That its own server is away is told once, by what it asks.
-        if let Err(error) = done.as_ref().map_err(|error| error.to_string())
+        if let Err(error) = done
             && !is_held
         {
-            self.tell(Told::Untold(to, error)).await;
+            self.tell(Told::Untold(to, error.to_string())).await;
         }
     }
 

@@ -31,9 +31,12 @@ pub(super) struct Sayings {
     group: GroupId,
     /// Empty while something goes there.
     waiting: BTreeMap<DeviceId, VecDeque<Saying>>,
-    going: FuturesUnordered<BoxFuture<'static, (DeviceId, Saying, Result<(), SignalError>)>>,
+    going: FuturesUnordered<BoxFuture<'static, Told>>,
     goes_on: bool,
 }
+
+/// To whom what was told, and what became of it.
+type Told = (DeviceId, Saying, Result<(), SignalError>);
 
 /// What is to be told.
 pub(super) struct Saying {
