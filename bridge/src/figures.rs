@@ -131,6 +131,12 @@ pub const ALL: &[(&str, &str)] = &[
         "causeway_sync_not_understood_total",
         "What a /sync showed that is not of the specification, and was passed over.",
     ),
+    ("causeway_sync_passed_over_total", "Answers to a /sync that were too long, and passed over."),
+    ("causeway_servers_invitations_declined_total", "Invitations that the agent declined."),
+    (
+        "causeway_late_given_up_total",
+        "Messages that were more than may wait for an op that another server had before them.",
+    ),
     ("causeway_servers_strangers_total", "Frames of somebody who is no server's agent."),
     ("causeway_streams", "Streams of native clients that are open."),
 ];

@@ -29,10 +29,10 @@ use crate::{
     config::Config,
     domain::ghost::Names,
     gateway::{door::Door, matrix::Matrix, openid::OpenId, public::Public},
-    health::Health,
+    health::{Health, Kind},
     http::{Http, Parts, Tokens, router},
     init::{self, ADMIN_TOKEN, RELAY_TOKEN, STORAGE_KEY},
-    registration::{AGENT, Registration},
+    registration::Registration,
     secret::Secret,
     services::{
         Clock, Spine,
@@ -109,14 +109,15 @@ pub(super) async fn open(
     Ok(Opened { registration, admin, door, db, vault, put_back, after_restore })
 }
 
+/// Why there is no agent, and what to do.
+const UNCLAIMED: &str = "no other server is spoken with: the registration does not claim the name _causeway. \
+    Write it anew with `causeway registration`, copy it to the homeserver, restart that, and then Causeway";
+
 /// The native server's door between servers, where the registration claims the agent and there is a token.
 fn door(config: &Config, registration: &Registration) -> Result<Option<Door>, RunError> {
     let Some(token) = relay_token(config) else { return Ok(None) };
     if !registration.has_agent() {
-        tracing::warn!(
-            "no other server is spoken with: the registration does not claim the name {AGENT}. Write it \
-             anew with `causeway registration`, copy it to the homeserver, and restart that"
-        );
+        tracing::warn!("{UNCLAIMED}");
         return Ok(None);
     }
     Door::new(&config.native.address, token).map(Some).map_err(failed)
@@ -193,6 +194,10 @@ pub(super) async fn start(
 ) -> Result<(), RunError> {
     let server_name = &config.homeserver.server_name;
     let Opened { registration, admin, door, db, vault, put_back, after_restore } = opened;
+    let health = Health::default();
+    if !registration.has_agent() && config.data_file(RELAY_TOKEN).exists() {
+        health.troubles.stands(Kind::Agent, "start", UNCLAIMED, None);
+    }
     let matrix =
         Matrix::new(&config.homeserver.address, registration.as_token.clone()).map_err(failed)?;
     let names = Names::new(server_name)
@@ -201,7 +206,7 @@ pub(super) async fn start(
     let clock: Clock = Arc::new(clock::now);
     note_restore(&db, clock(), put_back).await?;
     let (token_taken, locked_out) = (watch::Sender::new(true), watch::Sender::new(None));
-    let (steps, health) = (Steps::default(), Health::default());
+    let steps = Steps::default();
     let others = server.clone();
     let leases = deliver::Leases::new(&db);
     let encryption = Encryption::default();
@@ -333,7 +338,8 @@ fn say_last_word(tasks: &Tasks, spine: &Spine) {
 fn start_services(tasks: &Tasks, spine: &Spine, door: Option<Door>) {
     if let Some(door) = door {
         let (matrix, names) = (spine.matrix.clone(), spine.names.clone());
-        let agent = Agent { matrix, door, names, steps: spine.steps.clone() };
+        let (troubles, steps) = (spine.troubles.clone(), spine.steps.clone());
+        let agent = Agent { matrix, door, names, troubles, steps };
         tasks.keep("agent", move || {
             let agent = agent.clone();
             async move { agent::run(&agent, pending()).await }

@@ -26,6 +26,10 @@ const EACH_MS: u64 = 360_000;
 const REFUSED_MS: u64 = 3_600_000;
 /// How long an agent has for leaving by itself once it was told.
 const LEAVES_MS: u64 = 60_000;
+/// How long an invitation may stand: whoever has not come by then may not have seen it, and is invited anew.
+const UNANSWERED_MS: u64 = 3_600_000;
+/// How long an agent's invitation is kept while nobody has told of its room.
+const UNTOLD_MS: u64 = 600_000;
 /// Servers of which that is known at once.
 const MAX_SERVERS: usize = 4_096;
 
@@ -64,6 +68,8 @@ pub struct Tended {
     pub joined: BTreeSet<OwnedServerName>,
     /// Servers whose agents are to be invited.
     pub invite: Vec<OwnedServerName>,
+    /// Agents who are invited and have not come.
+    pub invited: Vec<OwnedUserId>,
     /// Agents of servers without members now, who are to leave, and are put out later.
     pub leaving: Vec<OwnedUserId>,
     /// Who is to be put out.
@@ -117,6 +123,8 @@ pub fn tend(wish: &Wish, agent: &UserId, state: &[StateEvent]) -> Tended {
                 known.insert(server.clone());
                 if is_in {
                     tended.joined.insert(server.clone());
+                } else {
+                    tended.invited.push(user);
                 }
             }
             None if user.localpart() == AGENT => tended.leaving.push(user),
@@ -129,15 +137,30 @@ pub fn tend(wish: &Wish, agent: &UserId, state: &[StateEvent]) -> Tended {
     } else {
         tended.leaving.clear();
         tended.put_out.clear();
+        tended.invited.clear();
     }
     tended
 }
 
-/// Since when agents are to leave rooms. Who has not in time is put out.
-#[derive(Debug, Default)]
-pub struct Leaving(BTreeMap<OwnedRoomId, BTreeMap<OwnedUserId, u64>>);
+/// Since when something of agents stands in rooms, and for how long it may.
+#[derive(Debug)]
+pub struct Leaving {
+    may_ms: u64,
+    of: BTreeMap<OwnedRoomId, BTreeMap<OwnedUserId, u64>>,
+}
 
 impl Leaving {
+    /// Agents that are to leave by themselves. Who has not in time is put out.
+    pub const fn told() -> Self {
+        Self { may_ms: LEAVES_MS, of: BTreeMap::new() }
+    }
+
+    /// Agents that are invited. Who has not come in time may have lost the invitation, which is taken back then,
+    /// and made anew.
+    pub const fn invited() -> Self {
+        Self { may_ms: UNANSWERED_MS, of: BTreeMap::new() }
+    }
+
     /// Those of `leaving` whose time is over; of others nothing is remembered.
     pub fn overdue(
         &mut self,
@@ -145,20 +168,20 @@ impl Leaving {
         leaving: &[OwnedUserId],
         now_ms: u64,
     ) -> Vec<OwnedUserId> {
-        let before = self.0.remove(room).unwrap_or_default();
+        let before = self.of.remove(room).unwrap_or_default();
         let since = |who: &OwnedUserId| before.get(who).copied().unwrap_or(now_ms);
         let all: BTreeMap<_, _> = leaving.iter().map(|who| (who.clone(), since(who))).collect();
-        let over = all.iter().filter(|(_, since)| now_ms.saturating_sub(**since) >= LEAVES_MS);
+        let over = all.iter().filter(|(_, since)| now_ms.saturating_sub(**since) >= self.may_ms);
         let over = over.map(|(who, _)| who.clone()).collect();
         if !all.is_empty() {
-            self.0.insert(room.to_owned(), all);
+            self.of.insert(room.to_owned(), all);
         }
         over
     }
 
     /// Forgets all rooms but these.
     pub fn keep(&mut self, rooms: &BTreeSet<OwnedRoomId>) {
-        self.0.retain(|room, _| rooms.contains(room));
+        self.of.retain(|room, _| rooms.contains(room));
     }
 }
 
@@ -182,6 +205,44 @@ pub fn remember(
     if let Some(room) = busiest.map(|(_, room)| room.clone()) {
         invites.remove(&room);
     }
+}
+
+/// Since when agents' invitations are known into rooms of which nobody has told.
+#[derive(Debug, Default)]
+pub struct Untold(BTreeMap<OwnedRoomId, u64>);
+
+impl Untold {
+    /// The rooms whose invitations are declined: their home has not told of them in time. One that it still tells
+    /// of it invites into again.
+    pub fn overdue(
+        &mut self,
+        invites: &BTreeMap<OwnedRoomId, OwnedUserId>,
+        told: &BTreeSet<(OwnedRoomId, OwnedServerName)>,
+        now_ms: u64,
+    ) -> Vec<OwnedRoomId> {
+        let untold = invites.iter().filter(|(room, by)| !is_told(room, Some(by), told));
+        let since = |room: &OwnedRoomId| self.0.get(room).copied().unwrap_or(now_ms);
+        let untold: BTreeMap<_, _> = untold.map(|(room, _)| (room.clone(), since(room))).collect();
+        self.0 = untold;
+        let over = self.0.iter().filter(|(_, since)| now_ms.saturating_sub(**since) >= UNTOLD_MS);
+        over.map(|(room, _)| room.clone()).collect()
+    }
+}
+
+/// Whether an invitation is into a room of which a group's home has told, by the home's agent.
+pub fn is_told(
+    room: &RoomId,
+    by: Option<&OwnedUserId>,
+    told: &BTreeSet<(OwnedRoomId, OwnedServerName)>,
+) -> bool {
+    by.is_some_and(|by| {
+        by.localpart() == AGENT && told.contains(&(room.to_owned(), by.server_name().to_owned()))
+    })
+}
+
+/// Whether an invitation may be one into a relay room: an agent's.
+pub fn may_be_relayed(by: Option<&OwnedUserId>) -> bool {
+    by.is_some_and(|by| by.localpart() == AGENT)
 }
 
 /// Whether a user is the agent of this server.

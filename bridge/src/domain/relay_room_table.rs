@@ -115,7 +115,7 @@ fn a_room_that_is_over_is_so_once_nobody_else_is_there() {
 
 #[test]
 fn who_is_to_leave_is_put_out_a_minute_later_and_who_is_wanted_again_is_not() {
-    let mut leaving = Leaving::default();
+    let mut leaving = Leaving::told();
     let (b, c, in_r) = (agent("b.example"), agent("c.example"), room("!r"));
     let both = [b.clone(), c.clone()];
     assert!(leaving.overdue(&in_r, &both, 1_000).is_empty());
@@ -200,4 +200,45 @@ fn whoever_invites_into_many_rooms_keeps_nobody_elses_invitation_out() {
     for (id, by) in [("!of-a", "a.example"), ("!of-b", "b.example")] {
         assert_eq!(invites.get(&room(id)), Some(&agent(by)));
     }
+}
+
+#[test]
+fn an_agents_invitation_is_kept_for_ten_minutes_and_while_its_home_tells_of_its_room() {
+    let invites: BTreeMap<_, _> = [
+        (room("!told:b.example"), agent("b.example")),
+        (room("!trap:b.example"), agent("c.example")),
+        (room("!new:b.example"), agent("b.example")),
+    ]
+    .into();
+    let told = [
+        (room("!told:b.example"), server("b.example")),
+        // Its home is another than whose agent invites.
+        (room("!trap:b.example"), server("b.example")),
+    ];
+    let told = told.into();
+    let mut untold = Untold::default();
+    assert!(untold.overdue(&invites, &told, 5).is_empty());
+    assert!(untold.overdue(&invites, &told, 600_004).is_empty());
+    let over = [room("!new:b.example"), room("!trap:b.example")];
+    assert_eq!(untold.overdue(&invites, &told, 600_005), over);
+    // It is told of meanwhile, and then no more: the time begins anew.
+    let of_all = invites.iter().map(|(room, by)| (room.clone(), by.server_name().to_owned()));
+    assert!(untold.overdue(&invites, &of_all.collect(), 700_000).is_empty());
+    assert!(untold.overdue(&invites, &told, 800_000).is_empty());
+    for (by, may) in [
+        (Some(agent("b.example")), true),
+        (Some("@mallory:b.example".try_into().unwrap()), false),
+        (None, false),
+    ] {
+        assert_eq!(may_be_relayed(by.as_ref()), may, "{by:?}");
+    }
+}
+
+#[test]
+fn an_invitation_that_nobody_answered_for_an_hour_is_taken_back_to_be_made_anew() {
+    let mut invited = Leaving::invited();
+    let (place, who) = (room("!r:a.example"), [agent("b.example")]);
+    assert!(invited.overdue(&place, &who, 0).is_empty());
+    assert!(invited.overdue(&place, &who, 3_599_999).is_empty());
+    assert_eq!(invited.overdue(&place, &who, 3_600_000), who);
 }

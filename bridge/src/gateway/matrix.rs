@@ -6,6 +6,7 @@
 //! (MSC4326, spec v1.17).
 
 mod error;
+mod invited;
 mod request;
 mod rooms;
 mod rtc;
@@ -13,6 +14,7 @@ mod sync;
 mod users;
 
 pub use error::MatrixError;
+pub use invited::Invitations;
 pub use rooms::{Direction, MessagesPage};
 pub use rtc::{Delayed, Lack};
 pub use sync::{Behind, Synced, SyncedRoom, ToAgent};

@@ -41,13 +41,15 @@ pub enum Kind {
     Portal,
     /// Another server takes nothing of what waits for it, or is shut out for what it sent.
     Server,
+    /// The agent, by whom other servers are spoken with, does not go on: which of its ways is the name.
+    Agent,
     /// LiveKit is away: calls that need it wait, or go back to talking directly.
     Livekit,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Homeserver,
         Self::Native,
         Self::Account,
@@ -55,6 +57,7 @@ impl Kind {
         Self::Lane,
         Self::Portal,
         Self::Server,
+        Self::Agent,
         Self::Livekit,
     ];
 
@@ -68,6 +71,7 @@ impl Kind {
             Self::Lane => "lane",
             Self::Portal => "portal",
             Self::Server => "server",
+            Self::Agent => "agent",
             Self::Livekit => "livekit",
         }
     }
@@ -83,7 +87,7 @@ impl Kind {
 pub struct Trouble {
     /// Of which kind.
     pub kind: Kind,
-    /// Which lane, room or server, by its name, or which portal, by its number; empty where there is one of its kind.
+    /// Which lane, room, server or way of the agent, by its name, or which portal, by its number; empty where there is one of its kind.
     pub name: String,
     /// Since when, Unix milliseconds.
     pub since: Timestamp,
@@ -213,6 +217,7 @@ fn public(kind: Kind, name: &str) -> String {
         | Kind::Account
         | Kind::Portal
         | Kind::Server
+        | Kind::Agent
         | Kind::Livekit => name.to_owned(),
     }
 }

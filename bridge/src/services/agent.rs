@@ -16,9 +16,10 @@ use self::rooms::Seen;
 use crate::{
     domain::ghost::Names,
     gateway::{
-        door::{Came, Door, Fetched, Leaving, MAX_FRAMES},
+        door::{Came, Door, DoorError, Fetched, Leaving, MAX_FRAMES},
         matrix::{AGENT_DEVICE, Matrix, MatrixError, ToAgent},
     },
+    health::{Kind, Troubles},
     registration::AGENT,
     secret::Secret,
     steps::{Step, Steps},
@@ -26,6 +27,8 @@ use crate::{
 
 /// How long is waited for something that is to leave, or comes.
 const WAIT: Duration = Duration::from_secs(30);
+/// The way of what leaves by the homeserver.
+const SEND: &str = "send";
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Shortest time between two requests of which the first brought nothing: not everybody waits for as
@@ -41,8 +44,17 @@ pub struct Agent {
     pub door: Door,
     /// Who is who on our server.
     pub names: Names,
+    /// What does not go on, for people to see.
+    pub troubles: Troubles,
     /// Where a test may have the process die.
     pub steps: Steps,
+}
+
+impl Agent {
+    /// What keeps this way of the agent from going on.
+    fn trouble(&self, of: &'static str) -> Trouble<'_> {
+        Trouble { of, troubles: &self.troubles, said: None }
+    }
 }
 
 /// Carries frames both ways until `stop` is done.
@@ -55,7 +67,7 @@ pub async fn run(agent: &Agent, stop: impl Future<Output = ()>) {
 
 async fn carry(agent: &Agent) {
     let user = agent.names.agent();
-    let mut trouble = Trouble::default();
+    let mut trouble = agent.trouble("start");
     while let Err(error) = begin(agent, user).await {
         trouble.pause("no agent to speak with other servers yet", &error).await;
     }
@@ -64,7 +76,8 @@ async fn carry(agent: &Agent) {
     tokio::join!(
         outward(agent, user, &seen),
         inward(agent, user, &seen),
-        rooms::keep(agent, user, &seen)
+        rooms::keep(agent, user, &seen),
+        rooms::decline(agent, user, &seen)
     );
 }
 
@@ -73,36 +86,89 @@ async fn begin(agent: &Agent, user: &UserId) -> Result<(), MatrixError> {
     agent.matrix.put_device(user, AGENT_DEVICE).await
 }
 
-/// What keeps one way from going on, said once.
-#[derive(Default)]
-struct Trouble(Option<String>);
+/// What a person does about an error.
+trait Remedy: Display {
+    fn remedy(&self) -> &'static str;
+}
 
-impl Trouble {
+impl Remedy for MatrixError {
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotReached(_) | Self::NoAnswer(_) | Self::Server(..) => {
+                "see whether the homeserver runs, and what its log says"
+            }
+            Self::RateLimited(_) => {
+                "exempt @_causeway from rate limits (the registration says `rate_limited: false`)"
+            }
+            Self::UnknownToken | Self::Refused(..) => {
+                "write the registration anew with `causeway registration`, copy it to the homeserver, and \
+                 restart that; its log says more"
+            }
+            Self::Misunderstood(_) | Self::TooLong(..) => {
+                "see whether homeserver.address is the homeserver, and no proxy changes its answers"
+            }
+        }
+    }
+}
+
+impl Remedy for DoorError {
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Address(_) => "mend native.address",
+            Self::Request(_) => "see whether the native server runs at native.address",
+            Self::Refused(_) => {
+                "see whether both halves have the same relay.token and version, and what the native \
+                 server's log says"
+            }
+        }
+    }
+}
+
+/// What keeps one way from going on: in the log once, and for people to see for as long as it does.
+struct Trouble<'a> {
+    of: &'static str,
+    troubles: &'a Troubles,
+    said: Option<String>,
+}
+
+impl Trouble<'_> {
     /// Says what fails where that is something else than before, and waits before the next try.
-    async fn pause(&mut self, what: &'static str, error: &impl Display) {
+    async fn pause(&mut self, what: &'static str, error: &impl Remedy) {
         if self.is_news(error) {
             tracing::warn!(%error, "{what}; trying again");
         }
+        let why = format!("{what}: {error}. What to do: {}", error.remedy());
+        self.troubles.stands(Kind::Agent, self.of, &why, Some(PAUSE));
         tokio::time::sleep(PAUSE).await;
+    }
+
+    /// Something stands that is no error of one request.
+    fn stands(&mut self, what: &'static str, remedy: &'static str, again: Duration) {
+        if self.is_news(&what) {
+            tracing::warn!("{what}");
+        }
+        let why = format!("{what}. What to do: {remedy}");
+        self.troubles.stands(Kind::Agent, self.of, &why, Some(again));
     }
 
     fn is_news(&mut self, error: &impl Display) -> bool {
         let error = Some(error.to_string());
-        let is_news = self.0 != error;
-        self.0 = error;
+        let is_news = self.said != error;
+        self.said = error;
         is_news
     }
 
     /// It goes on.
     fn is_over(&mut self) {
-        if self.0.take().is_some() {
-            tracing::info!("frames of other servers go on");
+        if self.said.take().is_some() {
+            tracing::info!(of = self.of, "what the agent carries between servers goes on");
         }
+        self.troubles.goes(Kind::Agent, self.of);
     }
 }
 
 async fn outward(agent: &Agent, user: &UserId, seen: &Seen) {
-    let mut trouble = Trouble::default();
+    let mut trouble = agent.trouble("outward");
     loop {
         let began = Instant::now();
         match agent.door.fetch(WAIT, seen.moved()).await {
@@ -123,7 +189,7 @@ async fn outward(agent: &Agent, user: &UserId, seen: &Seen) {
 
 async fn inward(agent: &Agent, user: &UserId, seen: &Seen) {
     let mut since = None;
-    let mut trouble = Trouble::default();
+    let mut trouble = agent.trouble("inward");
     loop {
         let began = Instant::now();
         let synced = agent.matrix.to_agent(user, since.as_deref(), WAIT).await;
@@ -135,7 +201,7 @@ async fn inward(agent: &Agent, user: &UserId, seen: &Seen) {
             }
         };
         seen.came(&mut synced);
-        let ToAgent { next, frames, events, .. } = synced;
+        let ToAgent { next, frames, events, is_passed_over, .. } = synced;
         let frames = frames.into_iter().map(|(sender, content)| (None, sender, content));
         let events =
             events.into_iter().map(|(room, sender, content)| (Some(room), sender, content));
@@ -152,7 +218,17 @@ async fn inward(agent: &Agent, user: &UserId, seen: &Seen) {
             agent.steps.reached(Step::HandedInFrames).await;
             send(agent, user, back).await;
         }
-        trouble.is_over();
+        if is_passed_over {
+            trouble.stands(
+                "more came for the agent than is read at once, and was passed over; other servers send again \
+                 what was theirs",
+                "see in the homeserver's log who sends so much to @_causeway, and deny that server \
+                 (native.servers.deny, and the homeserver's own lists)",
+                WAIT,
+            );
+        } else {
+            trouble.is_over();
+        }
         // Without a token nobody was asked to wait.
         if came.is_empty() && since.is_some() {
             sleep_until(began + EMPTY_EVERY).await;
@@ -191,9 +267,19 @@ async fn send(agent: &Agent, user: &UserId, frames: Vec<Leaving>) {
             }
         };
         match sent {
-            Ok(()) => agent.steps.reached(Step::SentFrames).await,
+            Ok(()) => {
+                agent.trouble(SEND).is_over();
+                agent.steps.reached(Step::SentFrames).await;
+            }
             // The links send it again.
-            Err(error) => tracing::debug!(%error, "a frame did not leave"),
+            Err(error) => {
+                tracing::debug!(%error, "a frame did not leave");
+                let why = format!(
+                    "the homeserver does not take what is for other servers: {error}. What to do: {}",
+                    error.remedy()
+                );
+                agent.troubles.stands(Kind::Agent, SEND, &why, None);
+            }
         }
     }
 }
@@ -217,7 +303,7 @@ mod tests {
     use ruma::OwnedUserId;
     use serde_json::json;
 
-    use super::{Leaving, Trouble, came, rounds};
+    use super::{Kind, Leaving, MatrixError, PAUSE, Trouble, Troubles, came, rounds};
 
     #[test]
     fn frames_of_a_server_go_one_after_the_other_and_those_of_several_together() {
@@ -231,11 +317,25 @@ mod tests {
 
     #[test]
     fn what_fails_is_said_once_and_again_when_it_is_something_else() {
-        let mut trouble = Trouble::default();
+        let troubles = Troubles::default();
+        let mut trouble = Trouble { of: "inward", troubles: &troubles, said: None };
         let said = ["away", "away", "refused", "away"].map(|error| trouble.is_news(&error));
         assert_eq!(said, [true, false, true, true]);
         trouble.is_over();
         assert!(trouble.is_news(&"away"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_a_trouble_with_what_to_do_for_as_long_as_it_does() {
+        let troubles = Troubles::default();
+        let mut trouble = Trouble { of: "inward", troubles: &troubles, said: None };
+        trouble.pause("nothing comes of other servers", &MatrixError::UnknownToken).await;
+        let (stood, why) = troubles.of(Kind::Agent, "inward").unwrap();
+        assert_eq!(stood, PAUSE);
+        assert!(why.starts_with("nothing comes of other servers: as_token not accepted"), "{why}");
+        assert!(why.contains("What to do: write the registration anew"), "{why}");
+        trouble.is_over();
+        assert_eq!(troubles.count(Kind::Agent), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use axum::{Json, Router, extract::State, http::Uri};
 use causeway_bridge::{
     domain::ghost::Names,
     gateway::{door::Door, matrix::Matrix},
+    health::Troubles,
     secret::Secret,
     services::agent::{self, Agent, EMPTY_EVERY},
     steps::Steps,
@@ -41,6 +42,7 @@ async fn who_answers_at_once_with_nothing_is_not_asked_again_at_once() {
         matrix: Matrix::new(&url, Secret::new("token")).unwrap(),
         door: Door::new(&url, Secret::new("token")).unwrap(),
         names: Names::new("b.example").unwrap(),
+        troubles: Troubles::default(),
         steps: Steps::default(),
     };
     let began = Instant::now();

@@ -12,6 +12,7 @@ use axum::{
 use causeway_bridge::{
     domain::ghost::Names,
     gateway::{door::Door, matrix::Matrix},
+    health::Troubles,
     secret::Secret,
     services::agent::{self, Agent},
     steps::Steps,
@@ -37,11 +38,29 @@ struct World {
     rooms: Vec<Value>,
     /// Rooms of the agent, with their state.
     joined: Vec<(String, Vec<Value>)>,
+    /// Invitations that stand: into which room, by whom, and how much else its sender has written there.
+    invited: Vec<(&'static str, &'static str, usize)>,
     /// Rooms take nothing.
     refuses: bool,
     alias: Option<String>,
     /// All that was asked for and changes something, as `METHOD last/two/parts`, with the body.
     asked: Vec<(String, Value)>,
+}
+
+impl World {
+    /// What is shown to whoever has no token.
+    fn invitations(&self) -> String {
+        let invites = self.invited.iter().map(|(room, by, bytes)| {
+            let member = json!({
+                "type": "m.room.member", "state_key": ME, "sender": by,
+                "content": {"membership": "invite"},
+            });
+            let more = "x".repeat(*bytes);
+            format!(r#""{room}":{{"invite_state":{{"events":[{member},{{"type":"{more}"}}]}}}}"#)
+        });
+        let invites: Vec<String> = invites.collect();
+        format!(r#"{{"next_batch":"s","rooms":{{"invite":{{{}}}}}}}"#, invites.join(","))
+    }
 }
 
 #[derive(Clone)]
@@ -101,6 +120,10 @@ async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: Bytes)
             return Json(json!({"rooms": rooms, "began": 1, "moved": moved})).into_response();
         }
         (&Method::GET, "sync") => {
+            let query = percent_decoded(uri.query().unwrap_or_default());
+            if !query.contains("since=") && !query.contains("%22rooms%22") {
+                return fake.with(|world| world.invitations()).into_response();
+            }
             let rooms = fake.with(|world| {
                 let is_later = uri.query().is_some_and(|query| query.contains("since="));
                 is_later.then(|| world.rooms.pop()).flatten().unwrap_or_else(|| json!({}))
@@ -142,7 +165,10 @@ async fn answer(State(fake): State<Fake>, method: Method, uri: Uri, body: Bytes)
                 world.joined.push(("!made:a.example".to_owned(), state));
                 return Json(json!({"room_id": "!made:a.example"})).into_response();
             }
-            "leave" => world.joined.retain(|(id, _)| Some(id) != room.as_ref()),
+            "leave" => {
+                world.joined.retain(|(id, _)| Some(id) != room.as_ref());
+                world.invited.retain(|(id, ..)| Some(*id) != room.as_deref());
+            }
             _ if method == Method::DELETE => world.alias = None,
             _ if path.contains("/join/") => {
                 world.joined.push((last.to_owned(), vec![member(ME, "join")]));
@@ -167,6 +193,11 @@ fn refused(status: StatusCode, code: &str) -> Response {
 
 /// Runs the agent of a.example beside them until the story is over.
 async fn during(world: World, story: impl AsyncFnOnce(&Fake)) {
+    during_seen(world, &Troubles::default(), story).await;
+}
+
+/// The same; what does not go on is in `troubles`.
+async fn during_seen(world: World, troubles: &Troubles, story: impl AsyncFnOnce(&Fake)) {
     let fake = Fake { world: Arc::new(Mutex::new(world)), news: Arc::new(watch::Sender::new(0)) };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -175,6 +206,7 @@ async fn during(world: World, story: impl AsyncFnOnce(&Fake)) {
         matrix: Matrix::new(&url, Secret::new("token")).unwrap(),
         door: Door::new(&url, Secret::new("token")).unwrap(),
         names: Names::new("a.example").unwrap(),
+        troubles: troubles.clone(),
         steps: Steps::default(),
     };
     tokio::select! {
@@ -362,6 +394,68 @@ async fn what_a_room_brings_is_handed_in_and_one_that_takes_nothing_is_looked_at
             body["rooms"][0]["joined"] == json!(["b.example"])
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_strangers_invitation_is_declined_and_forgotten_at_once() {
+    let world =
+        World { wishes: vec![wish(Some("!told:b.example"), "b.example")], ..World::default() };
+    during(world, async |fake| {
+        fake.with(|world| {
+            let member = json!({
+                "type": "m.room.member", "state_key": ME, "sender": "@mallory:b.example",
+                "content": {"membership": "invite"},
+            });
+            let shown = json!({"invite_state": {"events": [member]}});
+            let invites = json!({"!x:b.example": shown, "!told:b.example": {"invite_state": {}}});
+            world.rooms.push(json!({ "invite": invites }));
+        });
+        for room in ["!x:b.example", "!told:b.example"] {
+            fake.asked(&format!("{room}/leave"), |_| true).await;
+            fake.asked(&format!("{room}/forget"), |_| true).await;
+        }
+    })
+    .await;
+}
+
+/// Together they are longer than is read at once, and the honest one stands behind them.
+#[tokio::test]
+async fn huge_invitations_of_strangers_keep_no_honest_one_away() {
+    const MIB: usize = 1 << 20;
+    let invited = vec![
+        ("!1:c.example", "@mallory:c.example", 24 * MIB),
+        ("!2:c.example", "@mallory:c.example", 24 * MIB),
+        // By an agent, into a room of which no home has told.
+        ("!3:c.example", "@_causeway:c.example", 24 * MIB),
+        ("!told:b.example", "@_causeway:b.example", 0),
+    ];
+    let wishes = vec![wish(Some("!told:b.example"), "b.example")];
+    during(World { wishes, invited, ..World::default() }, async |fake| {
+        fake.asked("join/!told:b.example", |_| true).await;
+        for room in ["!1", "!2"] {
+            fake.asked(&format!("{room}:c.example/forget"), |_| true).await;
+        }
+        let is_declined = |world: &mut World| {
+            world.asked.iter().any(|(what, _)| what.contains("!told:b.example/leave"))
+        };
+        assert!(!fake.with(is_declined));
+    })
+    .await;
+}
+
+/// One that alone is longer than is read at once is nobody's honest one.
+#[tokio::test]
+async fn an_invitation_that_is_longer_than_is_read_is_declined() {
+    let invited = vec![
+        ("!1:c.example", "@mallory:c.example", 65 << 20),
+        ("!told:b.example", "@_causeway:b.example", 0),
+    ];
+    let wishes = vec![wish(Some("!told:b.example"), "b.example")];
+    during(World { wishes, invited, ..World::default() }, async |fake| {
+        fake.asked("!1:c.example/forget", |_| true).await;
+        fake.asked("join/!told:b.example", |_| true).await;
     })
     .await;
 }

@@ -22,6 +22,7 @@ use causeway_bridge::{
     clock,
     domain::ghost::Names,
     gateway::{door::Door, matrix::Matrix},
+    health::Troubles,
     secret::Secret,
     services::agent::{self, Agent},
     steps::Steps,
@@ -126,6 +127,7 @@ impl Half {
                 matrix: Matrix::new(&homeserver, Secret::new("as_token")).unwrap(),
                 door: Door::new(&format!("http://{address}"), Secret::new(DOOR_TOKEN)).unwrap(),
                 names: Names::new(name).unwrap(),
+                troubles: Troubles::default(),
                 steps,
             };
             assert!(tell.send(app.clone()).is_ok());

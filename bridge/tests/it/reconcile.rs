@@ -429,6 +429,27 @@ async fn answers_that_are_too_long_are_had_in_parts() {
     assert_eq!(relayed(&bridge, portal).await, expected);
 }
 
+/// Whoever invites the bot writes as much of it as he likes: it would be in the answer each time.
+#[tokio::test]
+async fn an_answer_that_stays_too_long_is_passed_over_and_each_room_is_read_back() {
+    let (bridge, portal, room) = room().await;
+    for n in 1..=3 {
+        say(&bridge, &room, n);
+    }
+    let next = format!("s{}", bridge.stub.look(|rooms| rooms.events.len()));
+    for _ in 0..2 {
+        let long = json!({"next_batch": next, "rooms": "x".repeat(64 << 20)});
+        bridge.stub.fail("sync", Fault::Answer(200, long));
+    }
+    assert_eq!(reconcile(&bridge).await, 0);
+    let place = reading::place(&mut bridge.spine.db.read().await.unwrap()).await.unwrap();
+    assert_eq!(place.token, Some(next), "it goes on behind it");
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2", "3"]);
+    say(&bridge, &room, 4);
+    assert_eq!(reconcile(&bridge).await, 0);
+    assert_eq!(relayed(&bridge, portal).await, ["0", "1", "2", "3", "4"]);
+}
+
 #[tokio::test]
 async fn what_is_doubted_while_it_is_read_still_is() {
     let (bridge, _, _) = room().await;

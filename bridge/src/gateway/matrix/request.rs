@@ -77,6 +77,28 @@ impl Matrix {
         &self.client
     }
 
+    /// Counts what came of a request, and wakes whoever looks after a homeserver that is away.
+    fn note<T>(&self, name: &'static str, answer: &Result<T, MatrixError>) {
+        if matches!(answer, Err(error) if error.is_away()) {
+            self.broke_off();
+        }
+        if matches!(answer, Err(MatrixError::NotReached(_) | MatrixError::NoAnswer(_))) {
+            self.trouble.notify_one();
+        }
+        let outcome = match answer {
+            Ok(_) => "ok",
+            Err(MatrixError::NotReached(_)) => "not_reached",
+            Err(MatrixError::NoAnswer(_)) => "no_answer",
+            Err(MatrixError::RateLimited(_)) => "rate_limited",
+            Err(MatrixError::Server(..)) => "server_error",
+            Err(MatrixError::UnknownToken) => "unknown_token",
+            Err(MatrixError::Refused(..)) => "refused",
+            Err(MatrixError::Misunderstood(_) | MatrixError::TooLong(..)) => "misunderstood",
+        };
+        metrics::counter!("causeway_matrix_requests_total", "call" => name, "outcome" => outcome)
+            .increment(1);
+    }
+
     /// Says so when the homeserver's clock and ours begin to disagree, and when they agree again.
     fn look_at_clock(&self, headers: &HeaderMap) {
         let news = date(headers).and_then(|date| self.clocks.note(clock::now().0 / 1_000, date));
@@ -139,29 +161,25 @@ impl Call<'_> {
     /// Sends it and reads the answer.
     pub(super) async fn send<T: DeserializeOwned>(self) -> Result<T, MatrixError> {
         let (name, matrix) = (self.name, self.matrix);
-        let answer = self.exchange().await;
-        if matches!(&answer, Err(error) if error.is_away()) {
-            matrix.broke_off();
-        }
-        if matches!(answer, Err(MatrixError::NotReached(_) | MatrixError::NoAnswer(_))) {
-            matrix.trouble.notify_one();
-        }
-        let outcome = match &answer {
-            Ok(_) => "ok",
-            Err(MatrixError::NotReached(_)) => "not_reached",
-            Err(MatrixError::NoAnswer(_)) => "no_answer",
-            Err(MatrixError::RateLimited(_)) => "rate_limited",
-            Err(MatrixError::Server(..)) => "server_error",
-            Err(MatrixError::UnknownToken) => "unknown_token",
-            Err(MatrixError::Refused(..)) => "refused",
-            Err(MatrixError::Misunderstood(_) | MatrixError::TooLong(..)) => "misunderstood",
+        let answer = match self.exchange().await {
+            Ok((bytes, Length::Whole)) => serde_json::from_slice(&bytes)
+                .map_err(|error| MatrixError::Misunderstood(unread(&error))),
+            Ok((bytes, Length::Beyond(max))) => Err(MatrixError::TooLong(max, next_batch(&bytes))),
+            Err(error) => Err(error),
         };
-        metrics::counter!("causeway_matrix_requests_total", "call" => name, "outcome" => outcome)
-            .increment(1);
+        matrix.note(name, &answer);
         answer
     }
 
-    async fn exchange<T: DeserializeOwned>(self) -> Result<T, MatrixError> {
+    /// Sends it and reads the answer's beginning, as far as is read of one; whether that is all of it.
+    pub(super) async fn beginning(self) -> Result<(Vec<u8>, bool), MatrixError> {
+        let (name, matrix) = (self.name, self.matrix);
+        let answer = self.exchange().await;
+        matrix.note(name, &answer);
+        answer.map(|(bytes, length)| (bytes, matches!(length, Length::Whole)))
+    }
+
+    async fn exchange(self) -> Result<(Vec<u8>, Length), MatrixError> {
         let mut request = self.matrix.client().request(self.method, self.url);
         if self.with_token {
             request = request.bearer_auth(self.matrix.token.expose());
@@ -181,23 +199,28 @@ impl Call<'_> {
         })?;
         self.matrix.look_at_clock(response.headers());
         if response.status().is_success() {
-            let bytes = read(response, self.max_answer).await?;
-            serde_json::from_slice(&bytes)
-                .map_err(|error| MatrixError::Misunderstood(unread(&error)))
+            read(response, self.max_answer).await
         } else {
             Err(refusal(response).await)
         }
     }
 }
 
-/// Reads an answer of at most `max` bytes.
-async fn read(mut response: Response, max: usize) -> Result<Vec<u8>, MatrixError> {
+/// How much of an answer was read.
+enum Length {
+    Whole,
+    /// It is longer than so many bytes.
+    Beyond(usize),
+}
+
+/// Reads an answer, at most `max` bytes of it.
+async fn read(mut response: Response, max: usize) -> Result<(Vec<u8>, Length), MatrixError> {
     let mut bytes = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(None) => return Ok(bytes),
+            Ok(None) => return Ok((bytes, Length::Whole)),
             Ok(Some(chunk)) if bytes.len() + chunk.len() <= max => bytes.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(MatrixError::TooLong(max, next_batch(&bytes))),
+            Ok(Some(_)) => return Ok((bytes, Length::Beyond(max))),
             Err(error) => return Err(MatrixError::NoAnswer(chain(&error.without_url()))),
         }
     }
@@ -219,7 +242,7 @@ async fn refusal(response: Response) -> MatrixError {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse().ok())
         .map(Duration::from_secs);
-    let body = read(response, MAX_ERROR).await.unwrap_or_default();
+    let body = read(response, MAX_ERROR).await.map(|(body, _)| body).unwrap_or_default();
     let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
     match status {
         429 => MatrixError::RateLimited(

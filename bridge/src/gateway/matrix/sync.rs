@@ -11,7 +11,11 @@ use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
-use super::{AGENT_DEVICE, Matrix, MatrixError, RELAY, request::Call};
+use super::{
+    AGENT_DEVICE, Matrix, MatrixError, RELAY,
+    invited::{self, Invitations, Invited},
+    request::Call,
+};
 use crate::domain::relay_room;
 
 /// Most of an answer. Synapse escapes what is not ASCII: an event of 64 KiB may take 192.
@@ -20,7 +24,7 @@ const MAX_SYNC: usize = 64 * 1024 * 1024;
 const OF_A_ROOM: u32 = 50;
 
 /// What happened since a token.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Synced {
     /// From here on the next time.
     pub next: String,
@@ -28,6 +32,8 @@ pub struct Synced {
     pub rooms: Vec<SyncedRoom>,
     /// What is shown of rooms to which the user is invited: among it the invitation.
     pub invites: Vec<(OwnedRoomId, Vec<Box<RawValue>>)>,
+    /// There was more than is read at once: of all that happened nothing is here.
+    pub is_passed_over: bool,
 }
 
 /// What happened in one room.
@@ -53,7 +59,11 @@ pub struct ToAgent {
     /// Rooms in which who is there may be another than before.
     pub changed: BTreeSet<OwnedRoomId>,
     /// Rooms into which it is invited, and by whom.
-    pub invites: BTreeMap<OwnedRoomId, OwnedUserId>,
+    pub invites: BTreeMap<OwnedRoomId, Option<OwnedUserId>>,
+    /// What happened in rooms, and invitations, are not here: there was more than is read at once.
+    pub lacks_rooms: bool,
+    /// Nor is what was sent to the device.
+    pub is_passed_over: bool,
 }
 
 #[derive(Deserialize)]
@@ -104,18 +114,6 @@ fn not_understood(what: &'static str) {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Invited {
-    invite_state: Shown,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Shown {
-    events: Vec<Box<RawValue>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct Room {
     timeline: Timeline,
 }
@@ -160,7 +158,6 @@ struct Typed {
     #[serde(rename = "type")]
     kind: String,
     sender: Option<OwnedUserId>,
-    state_key: Option<String>,
     #[serde(default)]
     content: serde_json::Value,
 }
@@ -204,10 +201,7 @@ impl Matrix {
                 "timeline": {"limit": timeline},
             },
         });
-        // White space makes the request another one; behind the brace, by which Synapse knows a filter.
-        let bits = (0..u64::BITS).map(|bit| nonce >> bit & 1 == 1);
-        let blank: String = bits.map(|bit| if bit { '\t' } else { ' ' }).collect();
-        let filter = filter.to_string().replacen('{', &format!("{{{blank}"), 1);
+        let filter = another(&filter, nonce);
         let mut call = self
             .v3("sync", Method::GET, &["sync"])
             .acting_as(user)
@@ -226,7 +220,23 @@ impl Matrix {
             events: timeline.events,
             limited: timeline.limited,
         });
-        Ok(Synced { next: next_batch, rooms: rooms.collect(), invites })
+        let rooms = rooms.collect();
+        Ok(Synced { next: next_batch, rooms, invites, is_passed_over: false })
+    }
+
+    /// As [`Matrix::sync`] with one event of each room; where that, too, is more than is read at once, the place
+    /// behind it: whoever invites the user writes as much as he likes of it, and would be in the answer each time.
+    pub async fn sync_past(
+        &self,
+        user: &UserId,
+        since: Option<&str>,
+        nonce: u64,
+    ) -> Result<Synced, MatrixError> {
+        let synced = self.sync(user, since, 1, nonce).await;
+        synced.or_else(|error| {
+            let next = past(error, "the bot")?;
+            Ok(Synced { next, is_passed_over: true, ..Synced::default() })
+        })
     }
 
     /// `GET /_matrix/client/v3/sync` of one device – the types of what was sent to it since `since`, for
@@ -271,14 +281,50 @@ impl Matrix {
         }
         match call.send().await {
             Ok(answer) => Ok(to_agent(answer, user, since.is_none())),
-            // What strangers send is in it, and would be each time; of what is passed over the links bring
-            // again what is not theirs.
-            Err(MatrixError::TooLong(max, Some(next))) => {
+            // Whoever invites the agent writes as much as he likes of it: without its rooms it is short.
+            Err(MatrixError::TooLong(max, _)) => {
                 tracing::warn!(max, "the homeserver has more for the agent than is read at once");
-                Ok(ToAgent { next, ..ToAgent::default() })
+                self.to_agent_alone(user, since).await
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What other agents sent to the agent's device since `since`, without its rooms, and without waiting.
+    async fn to_agent_alone(
+        &self,
+        user: &UserId,
+        since: Option<&str>,
+    ) -> Result<ToAgent, MatrixError> {
+        let mut call = self.sync_of_device("to_agent", user, AGENT_DEVICE).up_to(MAX_SYNC);
+        if let Some(since) = since {
+            call = call.query("since", since);
+        }
+        let came = call.send().await.map(|answer| to_agent(answer, user, since.is_none()));
+        let came = came.or_else(|error| {
+            // The links bring again what is not strangers'.
+            let next = past(error, "the agent")?;
+            Ok::<_, MatrixError>(ToAgent { next, is_passed_over: true, ..ToAgent::default() })
+        });
+        Ok(ToAgent { lacks_rooms: true, ..came? })
+    }
+
+    /// `GET /_matrix/client/v3/sync` – the rooms into which `user` is invited now, as many as are read at once.
+    /// `nonce` as of [`Matrix::sync`].
+    pub async fn invitations(&self, user: &UserId, nonce: u64) -> Result<Invitations, MatrixError> {
+        let nothing = json!({"not_types": ["*"]});
+        let filter = json!({
+            "presence": nothing, "account_data": nothing,
+            "room": {
+                "state": nothing, "ephemeral": nothing, "account_data": nothing,
+                "timeline": {"not_types": ["*"], "limit": 1},
+            },
+        });
+        let call = self.v3("invitations", Method::GET, &["sync"]).acting_as(user);
+        let call = call.query("timeout", "0").query("set_presence", "offline");
+        let call = call.query("filter", &another(&filter, nonce)).up_to(MAX_SYNC);
+        let (begins, is_whole) = call.beginning().await?;
+        Ok(invited::read(user, &begins, is_whole))
     }
 
     /// What is sent to one device, and nothing else.
@@ -340,6 +386,25 @@ impl Matrix {
     }
 }
 
+/// A filter that is the same, and to Synapse another, by white space behind the brace by which it knows a filter.
+fn another(filter: &serde_json::Value, nonce: u64) -> String {
+    let bits = (0..u64::BITS).map(|bit| nonce >> bit & 1 == 1);
+    let blank: String = bits.map(|bit| if bit { '\t' } else { ' ' }).collect();
+    filter.to_string().replacen('{', &format!("{{{blank}"), 1)
+}
+
+/// The place behind an answer that is too long to be read: what is in it would be in it each time.
+fn past(error: MatrixError, who: &'static str) -> Result<String, MatrixError> {
+    match error {
+        MatrixError::TooLong(max, Some(next)) => {
+            metrics::counter!("causeway_sync_passed_over_total").increment(1);
+            tracing::warn!(max, "an answer to the /sync of {who} is too long, and passed over");
+            Ok(next)
+        }
+        error => Err(error),
+    }
+}
+
 fn to_agent(answer: OfDevice, user: &UserId, is_first: bool) -> ToAgent {
     let OfDevice { next_batch, to_device, mut rooms } = answer;
     let relayed = to_device.understood().filter(|event| event.kind == RELAY);
@@ -347,14 +412,7 @@ fn to_agent(answer: OfDevice, user: &UserId, is_first: bool) -> ToAgent {
     let mut to_agent =
         ToAgent { next: next_batch, frames: relayed.collect(), ..ToAgent::default() };
     for (room, Invited { invite_state }) in rooms.invites() {
-        let mut shown = invite_state.events.iter().filter_map(|event| {
-            let event: Typed = serde_json::from_str(event.get()).ok()?;
-            let is_his = event.state_key.as_deref() == Some(user.as_str());
-            (event.kind == "m.room.member" && is_his).then_some(event.sender?)
-        });
-        if let Some(by) = shown.next() {
-            to_agent.invites.insert(room, by);
-        }
+        to_agent.invites.insert(room, invited::by(user, &invite_state.events));
     }
     if is_first {
         return to_agent;
@@ -407,7 +465,9 @@ mod tests {
             let came = to_agent(answer, me, false);
             assert_eq!(came.frames.len(), 1, "{bad}");
             assert_eq!(came.frames[0].1, json!({"n": 1}));
-            assert_eq!(came.invites.keys().collect::<Vec<_>>(), ["!r:b.example"], "{bad}");
+            let by_somebody = came.invites.iter().filter(|(_, by)| by.is_some());
+            let by_somebody: Vec<_> = by_somebody.map(|(room, _)| room.as_str()).collect();
+            assert_eq!(by_somebody, ["!r:b.example"], "{bad}");
             assert_eq!(came.next, "s1");
         }
     }

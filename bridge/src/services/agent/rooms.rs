@@ -19,11 +19,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Agent, Trouble};
+use super::{Agent, Remedy};
 use crate::{
     domain::{
         ghost::Names,
-        relay_room::{self, Invites, Leaving, MESSAGE, Next, Tended, Wish},
+        relay_room::{self, Invites, Leaving, MESSAGE, Next, Tended, Untold, Wish},
     },
     gateway::{
         door::{DoorError, Post, Report},
@@ -40,12 +40,20 @@ const SOON: Duration = Duration::from_mins(1);
 const LATE: Duration = Duration::from_mins(10);
 /// Invitations that are remembered.
 const MAX_INVITES: usize = 1_000;
+/// Invitations that wait to be declined; what is beyond is found again when these are.
+const MAX_STRANGERS: usize = 1_000;
+/// Shortest time between two that are declined.
+const DECLINE_EVERY: Duration = Duration::from_millis(100);
+/// How often in a row it is looked what is left of invitations that are too many to be read at once.
+const MAX_LOOKS: u32 = 100;
 
 /// What the ways of the agent tell each other about rooms.
 #[derive(Default)]
 pub(super) struct Seen {
     inner: Mutex<Inner>,
     news: Notify,
+    /// There is something to be declined, or to look for.
+    strangers: Notify,
 }
 
 #[derive(Default)]
@@ -56,6 +64,14 @@ struct Inner {
     invites: BTreeMap<OwnedRoomId, OwnedUserId>,
     /// Rooms of which it may not be known any more who is in them.
     changed: BTreeSet<OwnedRoomId>,
+    /// So it is with all of them.
+    is_all_changed: bool,
+    /// Rooms into which the agent does not go: their invitations are to be declined.
+    strangers: BTreeSet<OwnedRoomId>,
+    /// There may be invitations of which nothing is known.
+    lacks_invites: bool,
+    /// Rooms of which homes have told, each with its home.
+    told: BTreeSet<(OwnedRoomId, OwnedServerName)>,
 }
 
 impl Seen {
@@ -79,18 +95,39 @@ impl Seen {
     pub(super) fn came(&self, came: &mut ToAgent) {
         let (invites, changed) =
             (std::mem::take(&mut came.invites), std::mem::take(&mut came.changed));
-        let invites: Vec<_> =
-            invites.into_iter().filter(|(_, by)| by.localpart() == AGENT).collect();
-        if invites.is_empty() && changed.is_empty() {
-            return;
+        if came.lacks_rooms {
+            self.with(|inner| (inner.is_all_changed, inner.lacks_invites) = (true, true));
+            self.strangers.notify_one();
         }
+        if !invites.is_empty() {
+            self.invited(invites);
+        }
+        if !changed.is_empty() || came.lacks_rooms {
+            self.with(|inner| inner.changed.extend(changed));
+            self.news.notify_one();
+        }
+    }
+
+    /// Somebody invites the agent: the agents of other servers may, and all others are declined.
+    fn invited(&self, invites: impl IntoIterator<Item = (OwnedRoomId, Option<OwnedUserId>)>) {
         self.with(|inner| {
             for (room, by) in invites {
-                relay_room::remember(&mut inner.invites, MAX_INVITES, room, by);
+                let by = by.filter(|by| relay_room::may_be_relayed(Some(by)));
+                match by {
+                    Some(by) => {
+                        relay_room::remember(&mut inner.invites, MAX_INVITES, room, by);
+                    }
+                    None => inner.declines(room),
+                }
             }
-            inner.changed.extend(changed);
         });
         self.news.notify_one();
+        self.strangers.notify_one();
+    }
+
+    /// The next invitation that is to be declined, where there is one.
+    fn stranger(&self) -> Option<OwnedRoomId> {
+        self.with(|inner| inner.strangers.pop_first())
     }
 
     /// A room does not take what it should.
@@ -98,6 +135,94 @@ impl Seen {
         self.with(|inner| inner.changed.insert(room));
         self.news.notify_one();
     }
+}
+
+impl Inner {
+    /// An invitation is to be declined; where too many wait for that, it is looked for again.
+    fn declines(&mut self, room: OwnedRoomId) {
+        if self.strangers.len() < MAX_STRANGERS {
+            self.strangers.insert(room);
+        } else {
+            self.lacks_invites = true;
+        }
+    }
+}
+
+/// Declines invitations into what are no relay rooms, one after the other. Left standing, each would be in the
+/// first answer to `/sync` after every start, with as much in it as its sender likes.
+pub(super) async fn decline(agent: &Agent, user: &UserId, seen: &Seen) {
+    let mut trouble = agent.trouble("invitations");
+    loop {
+        let mut is_done = true;
+        while let Some(room) = seen.stranger() {
+            is_done &= decline_one(agent, user, &room).await;
+        }
+        if seen.with(|inner| std::mem::take(&mut inner.lacks_invites)) {
+            match look_for_invites(agent, user, seen).await {
+                Ok(all) => is_done &= all,
+                Err(error) => {
+                    seen.with(|inner| inner.lacks_invites = true);
+                    trouble.pause("invitations of the agent are not looked at", &error).await;
+                    continue;
+                }
+            }
+        }
+        if is_done {
+            trouble.is_over();
+            seen.strangers.notified().await;
+        } else {
+            trouble.stands(
+                "invitations of strangers cannot be declined",
+                "the homeserver's log says why it does not let @_causeway leave; until then they are read \
+                 anew every ten minutes",
+                LATE,
+            );
+            let _ = timeout(LATE, seen.strangers.notified()).await;
+            seen.with(|inner| inner.lacks_invites = true);
+        }
+    }
+}
+
+/// Declines one; whether it is.
+async fn decline_one(agent: &Agent, user: &UserId, room: &RoomId) -> bool {
+    let is_left = leave(agent, user, room).await;
+    if is_left {
+        metrics::counter!("causeway_servers_invitations_declined_total").increment(1);
+    }
+    tokio::time::sleep(DECLINE_EVERY).await;
+    is_left
+}
+
+/// Looks at all invitations there are. Where these are more than is read at once, all are declined but those into
+/// rooms of which their home has told, until the rest can be read; whether it can. An honest home invites again.
+async fn look_for_invites(agent: &Agent, user: &UserId, seen: &Seen) -> Result<bool, MatrixError> {
+    for _ in 0..MAX_LOOKS {
+        let Ok(nonce) = crate::services::random() else { return Ok(false) };
+        let found = agent.matrix.invitations(user, nonce).await?;
+        if found.are_all {
+            seen.invited(found.all);
+            return Ok(true);
+        }
+        let told = seen.with(|inner| inner.told.clone());
+        let (told, others): (Vec<_>, Vec<_>) = found
+            .all
+            .into_iter()
+            .partition(|(room, by)| relay_room::is_told(room, by.as_ref(), &told));
+        seen.invited(told);
+        let mut others: Vec<_> = others.into_iter().map(|(room, _)| room).collect();
+        if others.is_empty() {
+            // None of an honest agent is as long.
+            others.extend(found.cut);
+        }
+        let mut is_less = false;
+        for room in others {
+            is_less |= decline_one(agent, user, &room).await;
+        }
+        if !is_less {
+            return Ok(false);
+        }
+    }
+    Ok(false)
 }
 
 /// Posts events, those of several rooms at once.
@@ -123,7 +248,7 @@ pub(super) async fn post(agent: &Agent, user: &UserId, seen: &Seen, posts: Vec<P
 
 /// Keeps the rooms as they are wished for.
 pub(super) async fn keep(agent: &Agent, user: &UserId, seen: &Seen) {
-    let (mut keeper, mut trouble) = (Keeper::new(), Trouble::default());
+    let (mut keeper, mut trouble) = (Keeper::new(), agent.trouble("rooms"));
     loop {
         let pause = match keeper.round(agent, user, seen).await {
             Ok(true) => LATE,
@@ -148,6 +273,15 @@ enum KeepError {
     Matrix(#[from] MatrixError),
 }
 
+impl Remedy for KeepError {
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Door(error) => error.remedy(),
+            Self::Matrix(error) => error.remedy(),
+        }
+    }
+}
+
 /// What is known from one round to the next.
 struct Keeper {
     began: Instant,
@@ -157,6 +291,8 @@ struct Keeper {
     settled: BTreeMap<GroupId, Wish>,
     invites: Invites,
     leaving: Leaving,
+    unanswered: Leaving,
+    untold: Untold,
     /// Rooms that the agent is in; none: not known.
     joined: Option<Vec<OwnedRoomId>>,
 }
@@ -183,7 +319,9 @@ impl Keeper {
             of: None,
             settled: BTreeMap::new(),
             invites: Invites::default(),
-            leaving: Leaving::default(),
+            leaving: Leaving::told(),
+            unanswered: Leaving::invited(),
+            untold: Untold::default(),
             joined: None,
         }
     }
@@ -204,11 +342,22 @@ impl Keeper {
         if self.of.replace(wishes.began) != Some(wishes.began) {
             self.settled.clear();
         }
-        let (invites, changed) =
-            seen.with(|inner| (inner.invites.clone(), std::mem::take(&mut inner.changed)));
+        let told: BTreeSet<_> = wishes
+            .rooms
+            .iter()
+            .filter_map(|wish| Some((wish.room.clone()?, wish.home.clone())))
+            .collect();
+        let (invites, changed, is_all_changed) = seen.with(|inner| {
+            inner.told.clone_from(&told);
+            let is_all_changed = std::mem::take(&mut inner.is_all_changed);
+            (inner.invites.clone(), std::mem::take(&mut inner.changed), is_all_changed)
+        });
+        if is_all_changed {
+            self.settled.clear();
+        }
         self.settled
             .retain(|_, wish| wish.room.as_ref().is_none_or(|room| !changed.contains(room)));
-        let is_known = self.joined.is_some() && changed.is_empty();
+        let is_known = self.joined.is_some() && changed.is_empty() && !is_all_changed;
         let joined = match self.joined.take().filter(|_| is_known) {
             Some(joined) => joined,
             None => agent.matrix.joined_rooms(user).await?,
@@ -238,6 +387,8 @@ impl Keeper {
             leave(agent, user, room).await;
         }
         self.leaving.keep(&wanted);
+        self.unanswered.keep(&wanted);
+        self.decline_untold(seen, &told);
         let reports: Vec<_> = all.iter().map(|(_, tending)| tending.report.clone()).collect();
         if !reports.is_empty() {
             agent.door.report(&reports).await?;
@@ -258,6 +409,22 @@ impl Keeper {
         }
         self.joined = Some(now_in);
         Ok(is_all_settled)
+    }
+
+    /// Has invitations declined into rooms of which nobody has told for long.
+    fn decline_untold(&mut self, seen: &Seen, told: &BTreeSet<(OwnedRoomId, OwnedServerName)>) {
+        let now_ms = self.now_ms();
+        let were_any = seen.with(|inner| {
+            let overdue = self.untold.overdue(&inner.invites, told, now_ms);
+            for room in &overdue {
+                inner.invites.remove(room);
+                inner.declines(room.clone());
+            }
+            !overdue.is_empty()
+        });
+        if were_any {
+            seen.strangers.notify_one();
+        }
     }
 
     /// Goes into the room of one wish, or makes it, and looks who is there.
@@ -301,6 +468,15 @@ impl Keeper {
     ) -> bool {
         let mut is_done = true;
         let overdue = self.leaving.overdue(room, &tended.leaving, self.now_ms());
+        let unanswered = self.unanswered.overdue(room, &tended.invited, self.now_ms());
+        for who in &unanswered {
+            // The next round finds it missing, and invites it.
+            let taken_back = agent.matrix.kick(user, room, who, "to be invited again").await;
+            if let Err(error) = taken_back {
+                tracing::debug!(%error, %who, "an invitation is not taken back yet");
+            }
+            is_done = false;
+        }
         for who in tended.put_out.iter().chain(&overdue) {
             let put_out = agent.matrix.kick(user, room, who, "not of this group").await;
             is_done &= put_out.is_ok();
@@ -370,13 +546,15 @@ async fn make(agent: &Agent, user: &UserId, wish: &Wish) -> Result<OwnedRoomId, 
     agent.matrix.create_room(user, &request).await
 }
 
-async fn leave(agent: &Agent, user: &UserId, room: &RoomId) {
+/// Leaves a room, or declines to come; whether that is done.
+async fn leave(agent: &Agent, user: &UserId, room: &RoomId) -> bool {
     let left = agent.matrix.leave(user, room).await;
     let forgotten = match left {
         Ok(()) => agent.matrix.forget(user, room).await,
         error => error,
     };
-    if let Err(error) = forgotten {
-        tracing::debug!(%error, %room, "a room of agents is not left yet");
+    if let Err(error) = &forgotten {
+        tracing::debug!(%error, %room, "a room is not left yet by the agent");
     }
+    forgotten.is_ok()
 }

@@ -119,7 +119,8 @@ pub async fn look(spine: &Spine) -> Result<(), LookError> {
         answer = ask(spine, None).await;
     }
     let forgotten = if answer.is_ok() { forgotten(spine, heard).await? } else { None };
-    if forgotten.is_some() {
+    // Of what is passed over each room is read back by itself.
+    if forgotten.is_some() || matches!(&answer, Ok(synced) if synced.is_passed_over) {
         since = None;
     }
     match answer {
@@ -184,7 +185,11 @@ async fn ask(spine: &Spine, token: Option<&str>) -> Result<Synced, LookError> {
     match matrix.sync(bot, token, timeline, random()?).await {
         Err(error @ MatrixError::TooLong(..)) if timeline > 1 => {
             tracing::warn!(%error, "so much happened that each room is read by itself");
-            Ok(matrix.sync(bot, token, 1, random()?).await?)
+            Ok(matrix.sync_past(bot, token, random()?).await?)
+        }
+        Err(error @ MatrixError::TooLong(..)) => {
+            tracing::warn!(%error, "so much is shown that it is asked for once more");
+            Ok(matrix.sync_past(bot, token, random()?).await?)
         }
         other => Ok(other?),
     }
@@ -207,7 +212,7 @@ async fn take_over(
 ) -> Result<(), LookError> {
     let now = spine.now();
     let (next, rooms, invites) = match synced {
-        Some(Synced { next, rooms, invites }) => (Some(next), rooms, invites),
+        Some(Synced { next, rooms, invites, .. }) => (Some(next), rooms, invites),
         None => (None, Vec::new(), Vec::new()),
     };
     let mut tx = spine.db.begin().await?;
