@@ -45,7 +45,7 @@ const QUEUES: [&str; 7] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 63] = [
+const WALKS: [(&str, &str); 62] = [
     (
         "SELECT i.room_id, i.event_id FROM inbox i JOIN portals",
         "newest first: as far as a portal's",
@@ -113,7 +113,6 @@ const WALKS: [(&str, &str); 63] = [
     ("SELECT history.row, history.line FROM history", "in its order, a page at a time"),
     ("SELECT group_id FROM outbox WHERE state = 'queued'", "what waits: an index of that alone"),
     ("DELETE FROM outbox WHERE state <> 'queued'", "once for each `tail`"),
-    ("SELECT o.group_id, o.envelope_id, o.client_id", "all that others could not take: few"),
     ("DELETE FROM not_taken WHERE NOT EXISTS", "once for each `tail`: few"),
     ("DELETE FROM link_uses WHERE ik_pub IN (SELECT", "when a group is forgotten"),
     ("DELETE FROM owed_invites WHERE ik_pub IN", "when a group is forgotten"),
