@@ -37,7 +37,7 @@ use crate::{
         effects::{Cause, Decided},
         errands,
         inbox::{self, Looked, Waiting},
-        links, outbox, portals, quarantine,
+        late, links, outbox, portals, quarantine,
     },
 };
 
@@ -183,7 +183,8 @@ struct Round<'a> {
     attending: Vec<InCall>,
 }
 
-/// Whether the message that a redaction takes back has a counterpart in the group, or will have one.
+/// Whether the message that a redaction takes back has a counterpart in the group, or will have one. It is not
+/// sealed anew for those who had it too late.
 async fn is_known(
     tx: &mut Tx,
     portal: &Portal,
@@ -193,6 +194,7 @@ async fn is_known(
     let (_, about) = unbridged::line(unbridged::Kind::Redaction, redaction);
     let Some(event) = about else { return Ok(false) };
     let txn = client_id(&portal.group, event.as_bytes(), 0).to_string();
+    late::take_back(tx, &txn).await?;
     Ok(decided.has(&txn)
         || links::message_of(tx.conn(), &event).await?.is_some()
         || outbox::lane_of(tx.conn(), &txn).await?.is_some())

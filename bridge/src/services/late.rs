@@ -1,7 +1,10 @@
 //! What another server had behind a cut of a group that shares a key, and nobody there opens: sealed anew under the
 //! epoch of now, with the same client id, once per epoch (`docs/protocol.md` §7.3).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use causeway_groups::sdk::{CallError, SdkError};
 
@@ -44,38 +47,56 @@ pub type Waits = BTreeSet<i64>;
 
 /// Looks at each once; how long until some are to be looked at again.
 ///
+/// Nothing of it ends in silence: of what is over, and of what is more than may wait, the rooms are told.
+///
 /// # Errors
 /// [`StepError`]: what was not looked at is still noted.
 pub async fn step(spine: &Spine, waits: &mut Waits) -> Result<Option<Duration>, StepError> {
-    let (mut still, mut behind) = (Waits::default(), 0);
+    let (mut still, mut behind) = (VecDeque::new(), 0);
     loop {
         let mut read = spine.db.read().await?;
         let some = late::failed(read.conn(), behind).await?;
         drop(read);
-        for of in &some {
+        let is_last = some.len() < late::AT_ONCE;
+        for of in some {
             behind = of.n;
-            let becomes = look(spine, of, waits.contains(&of.n)).await?;
-            if becomes == Becomes::Waits {
-                still.insert(of.n);
-                continue;
+            match look(spine, &of, waits.contains(&of.n)).await? {
+                Becomes::Waits => {
+                    still.push_back(of);
+                    let oldest = (still.len() > late::MOST_WAITING).then(|| still.pop_front());
+                    if let Some(oldest) = oldest.flatten() {
+                        metrics::counter!("causeway_late_given_up_total").increment(1);
+                        tell(spine, &oldest).await?;
+                    }
+                }
+                Becomes::Anew => {
+                    let mut tx = spine.db.begin().await?;
+                    late::again(&mut tx, &of).await?;
+                    tx.commit().await?;
+                }
+                Becomes::Told => tell(spine, &of).await?,
             }
-            let mut tx = spine.db.begin().await?;
-            if becomes == Becomes::Anew {
-                late::again(&mut tx, of).await?;
-            } else {
-                expired::note(&mut tx, of.message).await?;
-                late::forget(&mut tx, of).await?;
-            }
-            tx.commit().await?;
         }
-        if some.len() < late::AT_ONCE {
-            *waits = still;
+        if is_last {
+            *waits = still.iter().map(|of| of.n).collect();
             return Ok((!waits.is_empty()).then_some(AGAIN));
         }
     }
 }
 
+/// It is not sealed anew, and its room is told as of what was not read in time.
+async fn tell(spine: &Spine, of: &Late) -> Result<(), StepError> {
+    let mut tx = spine.db.begin().await?;
+    expired::note(&mut tx, of.message).await?;
+    late::forget(&mut tx, of).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 async fn look(spine: &Spine, of: &Late, waits: bool) -> Result<Becomes, StepError> {
+    if of.ends_at <= spine.now() {
+        return Ok(Becomes::Told);
+    }
     let mut read = spine.db.read().await?;
     let group = portals::place(read.conn(), &spine.names, of.portal).await?.group;
     drop(read);

@@ -13,6 +13,8 @@ pub const TOPIC: &str = "late";
 
 /// How long it is kept: a server that was away for longer has it again when somebody says it again.
 const KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Most that wait for an op: of more than these the rooms of the oldest are told.
+pub const MOST_WAITING: usize = 4_096;
 /// Messages that are looked at in one go.
 pub const AT_ONCE: usize = 64;
 
@@ -29,10 +31,12 @@ pub struct Late {
     pub epoch: Epoch,
     /// How often it was sealed anew.
     pub anew: u32,
+    /// When it is kept no longer.
+    pub ends_at: Timestamp,
 }
 
 /// Keeps what rows of the outbox say, each with the name under which it went, sealed in `epoch`, before they are
-/// done: of all portals the newest 4,096.
+/// done: of all portals the newest 4,096, and what not all have until it is known what becomes of it.
 pub fn keep(script: &mut Script, rows: &[(i64, EnvelopeId)], epoch: Epoch, now: Timestamp) {
     for (row, message) in rows {
         // What becomes of it from now on is told under its new name.
@@ -53,7 +57,7 @@ pub fn keep(script: &mut Script, rows: &[(i64, EnvelopeId)], epoch: Epoch, now: 
         let query = query.bind(*row).bind(message.as_bytes().as_slice());
         query.bind(i64::from(epoch.0)).bind(at(now.plus_ms(KEPT_MS)));
     }
-    script.add("DELETE FROM late WHERE n <= (SELECT max(n) FROM late) - 4096");
+    script.add("DELETE FROM late WHERE n <= (SELECT max(n) FROM late) - 4096 AND failed = FALSE");
 }
 
 /// Notes that not all have a message; `false` where nothing is kept of it.
@@ -78,7 +82,7 @@ pub async fn note(tx: &mut Tx, message: EnvelopeId) -> Result<bool, Error> {
 /// [`Error`]
 pub async fn failed(conn: &mut Conn, after: i64) -> Result<Vec<Late>, Error> {
     let rows = sqlx::query(
-        "SELECT n, portal, message_id, epoch, anew FROM late
+        "SELECT n, portal, message_id, epoch, anew, ends_at FROM late
          WHERE failed = TRUE AND n > $1 ORDER BY n LIMIT 64",
     )
     .bind(after)
@@ -93,6 +97,9 @@ pub async fn failed(conn: &mut Conn, after: i64) -> Result<Vec<Late>, Error> {
             message: EnvelopeId::from_slice(&message).map_err(|_| Error::Row("late.message_id"))?,
             epoch: Epoch(number(row.try_get(3)?)?),
             anew: number(row.try_get(4)?)?,
+            ends_at: Timestamp(
+                u64::try_from(row.try_get::<i64, _>(5)?).map_err(|_| Error::Row("late"))?,
+            ),
         })
     });
     rows.collect()
@@ -133,11 +140,23 @@ pub async fn forget(tx: &mut Tx, of: &Late) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets what is kept no longer at `now`.
+/// Whoever said it took it back in the room: it is not sealed anew.
+///
+/// # Errors
+/// [`Error`]
+pub async fn take_back(tx: &mut Tx, txn: &str) -> Result<(), Error> {
+    sqlx::query("DELETE FROM late WHERE txn = $1").bind(txn).execute(tx.conn()).await?;
+    Ok(())
+}
+
+/// Forgets what is kept no longer at `now`; of what not all have its room is told first.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn end(tx: &mut Tx, now: Timestamp) -> Result<(), Error> {
-    sqlx::query("DELETE FROM late WHERE ends_at <= $1").bind(at(now)).execute(tx.conn()).await?;
+    sqlx::query("DELETE FROM late WHERE ends_at <= $1 AND failed = FALSE")
+        .bind(at(now))
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }

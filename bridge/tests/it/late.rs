@@ -7,7 +7,9 @@ use causeway_bridge::{
         lane::Lane,
         portal::PortalId,
     },
+    services::{self, from_matrix, late::Waits},
     storage::{
+        expired,
         late::{self, Late},
         links::{self, Link},
         outbox::{self, Head, Stored},
@@ -16,6 +18,7 @@ use causeway_bridge::{
 use causeway_protocol::ids::{ClientId, DeviceId, EnvelopeId, Epoch, Timestamp};
 use causeway_store::Script;
 use ruma::EventId;
+use serde_json::json;
 
 use crate::harness::Bridge;
 
@@ -88,7 +91,8 @@ async fn what_came_too_late_elsewhere_stands_in_the_outbox_again_as_it_was() {
     assert!(!note(&bridge, SECOND).await, "of this nothing is kept");
     assert!(note(&bridge, FIRST).await);
     let all = failed(&bridge).await;
-    let expected = Late { n: all[0].n, portal, message: FIRST, epoch: Epoch(4), anew: 0 };
+    let (n, ends_at) = (all[0].n, bridge.spine.now().plus_ms(WEEK));
+    let expected = Late { n, portal, message: FIRST, epoch: Epoch(4), anew: 0, ends_at };
     assert_eq!(all, [expected]);
 
     // Killed after that, it is looked at again; twice is once.
@@ -141,7 +145,62 @@ async fn what_is_kept_for_that_ends_by_age_and_by_number() {
     assert!(!note(&bridge, name(1)).await, "the oldest is gone");
     let now = bridge.spine.now();
     end(&bridge, now.plus_ms(WEEK - 1)).await;
-    assert!(note(&bridge, name(2)).await && note(&bridge, name(3)).await);
+    assert!(note(&bridge, name(2)).await);
     end(&bridge, now.plus_ms(WEEK)).await;
-    assert!(!note(&bridge, name(2)).await && !note(&bridge, name(3)).await);
+    assert!(!note(&bridge, name(3)).await, "it is over");
+    assert!(note(&bridge, name(2)).await, "of this somebody is to be told first");
+}
+
+/// Neither more of them nor age ends in silence what not all have.
+#[tokio::test]
+async fn of_what_is_not_sealed_anew_the_room_is_told() {
+    let bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    let event = EventId::parse("$kept").unwrap();
+    let message = MessageRef { device: DeviceId::new([3; 32]), client_id: ClientId::new([4; 16]) };
+    let link = Link { portal, event_id: event.clone(), message, message_id: FIRST };
+    let mut script = Script::default();
+    links::put(&mut script, &[link]);
+    bridge.spine.db.begin().await.unwrap().commit_with(script).await.unwrap();
+    bridge.keep(portal, b"one", notice("one")).await;
+    is_posted(&bridge, portal, FIRST, 4).await;
+    assert!(note(&bridge, FIRST).await);
+    for n in 1..=2_u8 {
+        bridge.keep(portal, &[b'm', n], notice("more")).await;
+        is_posted(&bridge, portal, EnvelopeId::new([9 + n; 16]), 4).await;
+        let mut tx = bridge.spine.db.begin().await.unwrap();
+        sqlx::query("UPDATE late SET n = n + 5000 WHERE n > 1").execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(failed(&bridge).await.len(), 1, "more came, and it still is to be looked at");
+    bridge.pass(WEEK);
+    end(&bridge, bridge.spine.now()).await;
+    let mut waits = Waits::default();
+    assert!(services::late::step(&bridge.spine, &mut waits).await.unwrap().is_none());
+    assert!(failed(&bridge).await.is_empty());
+    let told = expired::of(&mut bridge.spine.db.read().await.unwrap(), portal).await.unwrap();
+    assert_eq!(told.iter().map(|noted| &noted.event).collect::<Vec<_>>(), [&event]);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_in_the_room_is_not_sealed_anew() {
+    let bridge = Bridge::start().await;
+    let portal = bridge.portal(1).await;
+    bridge.drain().await;
+    let room = bridge.portal_now(portal).await.room.unwrap().to_string();
+    for event in ["$taken_back:x", "$stays:x"] {
+        bridge.keep(portal, event.as_bytes(), notice(event)).await;
+        let name = if event == "$stays:x" { SECOND } else { FIRST };
+        is_posted(&bridge, portal, name, 4).await;
+        assert!(note(&bridge, name).await);
+    }
+    let redaction = bridge.stub.look(|rooms| {
+        let redacts = json!({"redacts": "$taken_back:x"});
+        rooms.event(&room, "@al:x", "m.room.redaction", None, redacts);
+        rooms.events.last().unwrap().clone()
+    });
+    bridge.push_as("1", &[redaction]).await;
+    while from_matrix::step(&bridge.spine).await.unwrap() == services::Step::Did {}
+    let left: Vec<_> = failed(&bridge).await.into_iter().map(|of| of.message).collect();
+    assert_eq!(left, [SECOND]);
 }
