@@ -11,6 +11,7 @@ mod servers;
 mod snippet;
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -65,6 +66,9 @@ impl Output {
         Ok(written.and_then(|()| out.flush()).context("cannot write to standard output")?)
     }
 }
+
+/// The exit code of wrong usage, which is `clap`'s.
+const USAGE: u8 = 2;
 
 #[derive(Subcommand)]
 enum Command {
@@ -133,7 +137,7 @@ enum Command {
     /// Asks the process that runs with this configuration.
     #[command(
         subcommand,
-        after_help = "Examples:\n  causeway servers list\n  causeway servers show b.example\n  causeway --output json servers pause b.example"
+        after_help = "Examples:\n  causeway servers list\n  causeway servers show b.example\n  causeway servers ping b.example\n  causeway --output json servers pause b.example"
     )]
     Servers(servers::Servers),
     /// The calls that run in native groups: who is in them, what carries them, and what is done about them.
@@ -203,6 +207,13 @@ struct Init {
     config: PathBuf,
 }
 
+/// Whether results are asked for as JSON in what could not be read.
+fn is_json_asked(typed: &[OsString]) -> bool {
+    let joined = typed.iter().any(|word| word == "--output=json");
+    let json = || typed.iter().zip(typed.iter().skip(1));
+    joined || json().any(|(name, form)| name == "--output" && form == "json")
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
@@ -210,7 +221,23 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> ExitCode {
+    /// Reads what was typed, and runs it. Wrong usage is said as other errors are in the form that was asked for.
+    pub(crate) fn run_typed(typed: &[OsString]) -> ExitCode {
+        match Self::try_parse_from(typed) {
+            Ok(cli) => cli.run(),
+            Err(error) if error.use_stderr() && is_json_asked(typed) => {
+                let what = error.to_string();
+                let what = what.strip_prefix("error: ").unwrap_or(&what).trim_end();
+                let failure = Failure { code: USAGE, error: anyhow!(what.to_owned()) };
+                let _ = writeln!(io::stderr(), "{}", failure.to_json());
+                ExitCode::from(USAGE)
+            }
+            // Help and version are among them.
+            Err(error) => error.exit(),
+        }
+    }
+
+    fn run(self) -> ExitCode {
         let output = self.output;
         match self.done() {
             Ok(code) => code,

@@ -2,11 +2,9 @@
 
 mod cli;
 
-use std::process::ExitCode;
-
-use clap::Parser as _;
+use std::{env, process::ExitCode};
 
 fn main() -> ExitCode {
     causeway_store::write_for_the_owner_alone();
-    cli::Cli::parse().run()
+    cli::Cli::run_typed(&env::args_os().collect::<Vec<_>>())
 }

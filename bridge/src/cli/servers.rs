@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::anyhow;
 use causeway_bridge::{clock, config::Config};
 use causeway_groups::cli::local_time;
 use causeway_protocol::ids::{GroupId, Timestamp, is_server_name};
@@ -49,6 +50,10 @@ pub(super) enum Servers {
     /// Begins the link with it anew, as a restart does: what it has not taken goes again at once, and it
     /// is listened to again where too much of what it sent made no sense.
     Reset(One),
+    /// Asks it something small over the way that everything takes, and shows step by step how far that came.
+    ///
+    /// It takes 20 s at most. Exit code 1 where it does not answer. Ask from both servers: each sees its own half.
+    Ping(One),
 }
 
 /// One server.
@@ -62,8 +67,14 @@ pub(super) struct One {
 }
 
 fn server_name(text: &str) -> Result<String, String> {
-    let why = "that is no name of a server, like b.example or b.example:8448";
-    if is_server_name(text) { Ok(text.to_owned()) } else { Err(why.to_owned()) }
+    let small = text.to_ascii_lowercase();
+    if is_server_name(text) {
+        Ok(text.to_owned())
+    } else if is_server_name(&small) {
+        Err(format!("names of servers are in lower case: {small}"))
+    } else {
+        Err("that is no name of a server, like b.example or b.example:8448".to_owned())
+    }
 }
 
 impl Servers {
@@ -79,6 +90,7 @@ impl Servers {
             Self::Pause(one) => one.has("pause", output),
             Self::Resume(one) => one.has("resume", output),
             Self::Reset(one) => one.has("reset", output),
+            Self::Ping(one) => one.ping(output),
         }
     }
 }
@@ -87,6 +99,26 @@ impl One {
     /// Has something done about it.
     fn has(&self, done: &str, output: Output) -> Result<(), Failure> {
         self.ask(async |admin, path| admin.post(&format!("{path}/{done}")).await, output)
+    }
+
+    fn ping(&self, output: Output) -> Result<(), Failure> {
+        let admin = Admin::of(&self.config.load()?)?;
+        let (mut ping, health) = runtime()?.block_on(async {
+            let ping: Value = admin.post(&format!("/servers/{}/ping", self.name)).await?;
+            // What only the Matrix side knows of the way.
+            let health: Value = admin.get("/health", &[]).await.unwrap_or_default();
+            Ok::<_, anyhow::Error>((ping, health))
+        })?;
+        let is_answered = ping.get("answered").and_then(Value::as_bool).unwrap_or_default();
+        let troubles: Vec<Value> = on_the_way(&health).cloned().collect();
+        if let Some(ping) = ping.as_object_mut().filter(|_| !is_answered) {
+            ping.insert("troubles".to_owned(), troubles.into());
+        }
+        output.show(&steps(&ping, clock::now()), &ping)?;
+        if is_answered {
+            return Ok(());
+        }
+        Err(anyhow!("{} does not answer", self.name).into())
     }
 
     fn ask(
@@ -115,9 +147,10 @@ fn list(config: &Config, after: Option<String>, limit: u32, output: Output) -> R
         );
         let _ = writeln!(
             text,
-            "{:<32} {:<7} {heard}; {} waiting",
+            "{:<32} {:<7} {:<25} {heard}; {} waiting",
             word(server, "name"),
             word(server, "state"),
+            was_refused(server),
             count(server, "waiting")
         );
     }
@@ -128,6 +161,40 @@ fn list(config: &Config, after: Option<String>, limit: u32, output: Output) -> R
         let _ = write!(text, "More with --after {next}");
     }
     output.show(&text, &page)
+}
+
+/// What of it was not taken, as it stands in a list.
+fn was_refused(server: &Value) -> String {
+    let all = [("refused", "refused"), ("limited", "limited"), ("malformed", "senseless")];
+    let all = all.map(|(key, word)| (count(server, key), word));
+    let all = all.iter().filter(|(count, _)| *count > 0);
+    let all: Vec<_> = all.map(|(count, word)| format!("{count} {word}")).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(", ") }
+}
+
+/// What stands between this server and its homeserver.
+fn on_the_way(health: &Value) -> impl Iterator<Item = &Value> {
+    let troubles = health.get("troubles").and_then(Value::as_array).into_iter().flatten();
+    troubles.filter(|trouble| matches!(word(trouble, "kind"), "agent" | "homeserver" | "native"))
+}
+
+/// How far a ping came, for people.
+fn steps(ping: &Value, now: Timestamp) -> String {
+    let mut text = String::new();
+    for step in ping.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        let outcome = match word(step, "outcome") {
+            "ok" => "ok",
+            "failed" => "FAIL",
+            _ => "-",
+        };
+        let _ = writeln!(text, "{outcome:<5} {:<9} {}", word(step, "step"), word(step, "what"));
+    }
+    for trouble in ping.get("troubles").and_then(Value::as_array).into_iter().flatten() {
+        let since = time(trouble, "since").map(|at| local_time(at, now)).unwrap_or_default();
+        let (kind, why) = (word(trouble, "kind"), word(trouble, "why"));
+        let _ = writeln!(text, "FAIL  {kind:<9} since {since}: {why}");
+    }
+    text
 }
 
 /// All that is known of one, for people.
@@ -211,4 +278,62 @@ fn count(of: &Value, key: &str) -> u64 {
 
 fn time(of: &Value, key: &str) -> Option<Timestamp> {
     Some(Timestamp(of.get(key)?.as_u64()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_in_lower_case_and_who_writes_another_is_told() {
+        assert_eq!(server_name("b.example:8448").as_deref(), Ok("b.example:8448"));
+        let told = server_name("B.Example").unwrap_err();
+        assert!(told.contains("lower case: b.example"), "{told}");
+        assert!(server_name("b_example").unwrap_err().contains("no name of a server"));
+    }
+
+    #[test]
+    fn a_list_says_what_was_not_taken() {
+        for (server, expected) in [
+            (json!({"refused": 0, "limited": 0, "malformed": 0}), "-"),
+            (json!({"refused": 3, "limited": 0}), "3 refused"),
+            (
+                json!({"refused": 3, "limited": 2, "malformed": 1}),
+                "3 refused, 2 limited, 1 senseless",
+            ),
+        ] {
+            assert_eq!(was_refused(&server), expected, "{server}");
+        }
+    }
+
+    #[test]
+    fn a_ping_is_shown_step_by_step_with_what_stands_on_the_way() {
+        let health = json!({"troubles": [
+            {"kind": "agent", "name": "send", "since": 0, "why": "refused"},
+            {"kind": "room", "name": "!r:a.example", "since": 0, "why": "no"},
+        ]});
+        let troubles: Vec<_> = on_the_way(&health).collect();
+        assert_eq!(troubles.len(), 1);
+        let ping = json!({
+            "steps": [
+                {"step": "allowed", "outcome": "ok", "what": "yes"},
+                {"step": "agent", "outcome": "failed", "what": "nobody fetched it"},
+                {"step": "taken", "outcome": "unknown", "what": "not come to"},
+            ],
+            "troubles": troubles,
+        });
+        let shown = steps(&ping, Timestamp(0));
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            lines[..3],
+            [
+                "ok    allowed   yes",
+                "FAIL  agent     nobody fetched it",
+                "-     taken     not come to",
+            ]
+        );
+        assert!(lines[3].starts_with("FAIL  agent     since ") && lines[3].ends_with(": refused"));
+    }
 }

@@ -308,17 +308,21 @@ fn every_command_speaks_to_programs() {
         "causeway-sender-00000000"
     );
 
-    let rows: [(&[&str], i32, &str); 4] = [
+    let rows: [(&[&str], i32, &str); 7] = [
         (&["config", "check", "--config", "nowhere.yaml"], 10, "nowhere.yaml"),
         (&["config", "dump", "--set", "homeserver.server_name=a b"], 11, "homeserver.server_name"),
         (&["healthcheck", "--set", "appservice.listen=127.0.0.1:9"], 1, "nobody listens"),
         (&["run", "--set", "appservice.registration=nowhere.yaml"], 20, "nowhere.yaml"),
+        (&["servers", "show", "B.example"], 2, "lower case: b.example"),
+        (&["nonsense"], 2, "nonsense"),
+        (&["config", "check", "--nonsense"], 2, "--nonsense"),
     ];
     for (arguments, code, words) in rows {
         let output = causeway.run(&[arguments, &["--output", "json"]].concat());
         assert_eq!(output.status.code(), Some(code), "{}", said(&output));
         let last = said(&output).lines().last().unwrap().to_owned();
         let error: Value = serde_json::from_str(&last).unwrap();
+        assert!(code != 2 || said(&output).lines().count() == 1, "{}", said(&output));
         assert_eq!(error["error"]["exit"], code, "{error}");
         assert!(error["error"]["what"].as_str().unwrap().contains(words), "{error}");
     }

@@ -43,6 +43,7 @@ pub(crate) fn router<S>(api: Api) -> Router<S> {
         .route("/servers/{name}/pause", post(servers::pause))
         .route("/servers/{name}/resume", post(servers::resume))
         .route("/servers/{name}/reset", post(servers::reset))
+        .route("/servers/{name}/ping", post(servers::ping))
         .route("/stats", get(stats::stats))
         .route("/events", get(events::events))
         .route("/events/stream", get(events::follow))
@@ -69,6 +70,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     servers::pause,
     servers::resume,
     servers::reset,
+    servers::ping,
     servers::replicas,
     stats::stats,
     events::events,

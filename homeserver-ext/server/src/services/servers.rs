@@ -13,6 +13,7 @@ mod look_ups;
 mod mark;
 mod may;
 mod named;
+mod ping;
 mod readers;
 mod rooms;
 mod saying;
@@ -38,7 +39,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub(crate) use self::line::Stands;
 pub(crate) use self::look_ups::Aside;
+pub(crate) use self::ping::{Pinged, Way};
 pub(crate) use self::rooms::{Came, Leaving, Post, Report, Wishes};
 pub use self::standing::Silent;
 pub(crate) use self::standing::{Known, State, replicas};

@@ -1,5 +1,7 @@
 //! Other servers, for the operator: how the links with them stand, and what he does about them.
 
+mod pings;
+
 use axum::{Json, extract::State};
 use causeway_protocol::ids::{GroupId, Timestamp, is_server_name};
 use serde::{Deserialize, Serialize};
@@ -271,6 +273,69 @@ pub(super) async fn reset(
     known(&api, &name).await?;
     api.servers.reset(&name);
     in_full(&api, &name, RoomsPage::default()).await
+}
+
+/// How one step of a ping ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    /// As it should.
+    Ok,
+    /// It is why there is no answer.
+    Failed,
+    /// It cannot be seen, or was not come to.
+    Unknown,
+}
+
+/// One step of the way to another server and back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PingStep {
+    /// `allowed` by this server's lists; `agent`: it was handed to this server's agent; `taken` by the other native
+    /// server; `answered`.
+    step: &'static str,
+    /// How it ended.
+    outcome: Outcome,
+    /// What was seen, and, where it failed, what to do.
+    what: String,
+}
+
+/// What became of a ping.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Ping {
+    /// Which server.
+    name: String,
+    /// The Matrix user there that was spoken to.
+    agent: String,
+    /// It has answered.
+    answered: bool,
+    /// After so many milliseconds; absent where it has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    took_ms: Option<u64>,
+    /// What runs there, as it says itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    software: Option<String>,
+    /// The steps, in their order.
+    steps: Vec<PingStep>,
+}
+
+/// `POST /_causeway/admin/v1/servers/{name}/ping` – asks it something small over the way that all takes, and says
+/// how far that came. It answers within 20 s, also where the other server does not; one that was never spoken with
+/// is asked too, and nothing is stored of it.
+#[utoipa::path(
+    post, path = "/_causeway/admin/v1/servers/{name}/ping", tag = "servers",
+    params(("name" = String, Path, description = "The server.")),
+    responses((status = 200, body = Ping), (status = "4XX", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn ping(
+    _: Admin,
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<Ping>, Problem> {
+    if !is_server_name(&name) || name == api.config.server_name {
+        return Err(Problem::BadRequest("that is not the name of another server".to_owned()));
+    }
+    let pinged = api.servers.ping((&api.db, api.clock.now()), &name).await;
+    Ok(Json(pings::shown(name, pinged)?))
 }
 
 async fn known(api: &Api, name: &str) -> Result<(Known, servers::Shared), Problem> {

@@ -105,6 +105,17 @@ struct Sent {
     gives: Option<Gives>,
 }
 
+/// How far an item is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// Nobody has fetched it.
+    Waits,
+    /// The agent has it, and the other server has not acknowledged it.
+    Left,
+    /// The other server acknowledged it.
+    Taken,
+}
+
 /// What came of a content.
 #[derive(Debug, Default)]
 pub(super) struct Came {
@@ -211,6 +222,20 @@ impl Line {
         });
         self.waits_since.get_or_insert(now);
         true
+    }
+
+    /// How far an item is on its way.
+    pub(super) fn stands(&self, id: ItemId) -> Stands {
+        let is_it = |queued: &Queued| {
+            queued.item.get("id").and_then(Value::as_str) == Some(&*id.to_string())
+        };
+        if self.queue.iter().chain(&self.urgent).any(is_it) {
+            Stands::Waits
+        } else if self.sent.iter().flat_map(|sent| &sent.items).any(is_it) {
+            Stands::Left
+        } else {
+            Stands::Taken
+        }
     }
 
     /// The place of my next event of this group; `new` is drawn for the case that there was none.

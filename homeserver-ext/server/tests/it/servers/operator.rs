@@ -65,6 +65,50 @@ async fn nothing_passes_while_it_is_paused_and_all_of_it_afterwards() {
 }
 
 #[tokio::test]
+async fn a_ping_goes_the_way_of_all_else_and_says_where_it_stopped() {
+    let (here, _, there, _) = two().await;
+    let wire = Wire::between(&here, &there);
+    let (status, ping) = operate(&here, Method::POST, "/servers/b.example/ping").await;
+    assert_eq!((status, &ping["answered"]), (200, &json!(true)), "{ping}");
+    assert!(ping["took_ms"].is_u64(), "{ping}");
+    assert!(ping["software"].as_str().unwrap().starts_with("Causeway "), "{ping}");
+    assert_eq!(ping["agent"], "@_causeway:b.example");
+    drop(wire);
+    for name in ["a.example", "B.example"] {
+        let (status, _) = operate(&here, Method::POST, &format!("/servers/{name}/ping")).await;
+        assert_eq!(status, 400, "{name}");
+    }
+    operate(&here, Method::POST, "/servers/b.example/pause").await;
+    let (status, ping) = operate(&here, Method::POST, "/servers/b.example/ping").await;
+    assert_eq!((status, &ping["answered"]), (200, &json!(false)), "{ping}");
+    assert_eq!(ping["steps"][0]["outcome"], "failed");
+    // Nobody fetches it, and then somebody does to whom nobody listens.
+    let alone = Server::start_with(|config| {
+        config.server_name = "a.example".to_owned();
+        config.relay_token = Some(TokenHash::of(DOOR_TOKEN));
+        config.relay_patience = std::time::Duration::from_millis(300);
+    })
+    .await;
+    let outcomes = |ping: &Value| -> Vec<String> {
+        let steps = ping["steps"].as_array().unwrap().iter();
+        steps.map(|step| step["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    let (_, ping) = operate(&alone, Method::POST, "/servers/b.example/ping").await;
+    assert_eq!(outcomes(&ping), ["ok", "failed", "unknown", "unknown"], "{ping}");
+    let (pinged, fetched) =
+        tokio::join!(operate(&alone, Method::POST, "/servers/b.example/ping"), async {
+            loop {
+                let fetched = door(&alone).await;
+                if !fetched.is_empty() {
+                    return fetched;
+                }
+            }
+        });
+    assert!(!fetched.is_empty());
+    assert_eq!(outcomes(&pinged.1), ["ok", "ok", "failed", "failed"], "{}", pinged.1);
+}
+
+#[tokio::test]
 async fn who_is_denied_is_not_spoken_with() {
     let server = Server::start_with(|config| {
         config.server_name = "a.example".to_owned();
