@@ -113,6 +113,15 @@ pub(super) async fn open(
 const UNCLAIMED: &str = "no other server is spoken with: the registration does not claim the name _causeway. \
     Write it anew with `causeway registration`, copy it to the homeserver, restart that, and then Causeway";
 
+/// How things are at the start.
+fn begun(config: &Config, registration: &Registration) -> Health {
+    let health = Health::default();
+    if !registration.has_agent() && config.data_file(RELAY_TOKEN).exists() {
+        health.troubles.stands(Kind::Agent, "start", UNCLAIMED, None);
+    }
+    health
+}
+
 /// The native server's door between servers, where the registration claims the agent and there is a token.
 fn door(config: &Config, registration: &Registration) -> Result<Option<Door>, RunError> {
     let Some(token) = relay_token(config) else { return Ok(None) };
@@ -194,10 +203,7 @@ pub(super) async fn start(
 ) -> Result<(), RunError> {
     let server_name = &config.homeserver.server_name;
     let Opened { registration, admin, door, db, vault, put_back, after_restore } = opened;
-    let health = Health::default();
-    if !registration.has_agent() && config.data_file(RELAY_TOKEN).exists() {
-        health.troubles.stands(Kind::Agent, "start", UNCLAIMED, None);
-    }
+    let health = begun(config, &registration);
     let matrix =
         Matrix::new(&config.homeserver.address, registration.as_token.clone()).map_err(failed)?;
     let names = Names::new(server_name)

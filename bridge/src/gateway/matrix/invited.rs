@@ -117,7 +117,7 @@ impl<'de> Visitor<'de> for Within<'_> {
 
 #[cfg(test)]
 mod tests {
-    use ruma::user_id;
+    use ruma::{RoomId, user_id};
     use serde_json::json;
 
     use super::*;
@@ -166,7 +166,7 @@ mod tests {
         }
         let within = whole.find("!c:a.example").unwrap() + 20;
         let part = read(me, &whole.as_bytes()[..within], false);
-        assert_eq!(part.cut.as_deref().map(|room| room.as_str()), Some("!c:a.example"));
+        assert_eq!(part.cut.as_deref().map(RoomId::as_str), Some("!c:a.example"));
         assert_eq!(part.all.len(), 2);
         for odd in [json!([]), json!({"rooms": 1}), json!({"rooms": {"invite": []}})] {
             let found = read(me, odd.to_string().as_bytes(), true);

@@ -47,14 +47,9 @@ pub(in crate::cli) async fn seal_anew(client: &Client) -> Result<bool, OutboxErr
         let some = rows::some(client.db().read().await?.conn(), behind, AT_ONCE).await?;
         for of in &some {
             behind = of.row;
-            let now = match epochs.get(&of.group) {
-                Some(now) => *now,
-                None => {
-                    let now = epoch(client, of.group).await?;
-                    epochs.insert(of.group, now);
-                    now
-                }
-            };
+            let known = epochs.get(&of.group).copied();
+            let now = if let Some(known) = known { known } else { epoch(client, of.group).await? };
+            epochs.insert(of.group, now);
             let is_anew = match becomes(of, now, client.now()) {
                 Becomes::Later => continue,
                 Becomes::Nothing => false,
@@ -82,12 +77,13 @@ async fn epoch(client: &Client, group: GroupId) -> Result<Option<Epoch>, OutboxE
 
 /// What becomes of a message whose group is in `epoch` now; none is known of a group that is gone.
 fn becomes(of: &NotTaken, epoch: Option<Epoch>, now: Timestamp) -> Becomes {
-    match epoch {
-        None => Becomes::Nothing,
-        Some(_) if of.anew >= MOST => Becomes::Nothing,
-        Some(epoch) if epoch > of.epoch => Becomes::Asked,
-        Some(_) if now.0 >= of.said.plus_ms(WAITS_MS).0 => Becomes::Nothing,
-        Some(_) => Becomes::Later,
+    let Some(epoch) = epoch.filter(|_| of.anew < MOST) else { return Becomes::Nothing };
+    if epoch > of.epoch {
+        Becomes::Asked
+    } else if now < of.said.plus_ms(WAITS_MS) {
+        Becomes::Later
+    } else {
+        Becomes::Nothing
     }
 }
 
