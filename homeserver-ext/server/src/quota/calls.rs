@@ -1,4 +1,4 @@
-//! How much one device may do with calls. Not in the configuration: what a person does is far below.
+//! How much one device, and one member, may do with calls. Not in the configuration: what a person does is far below.
 
 use causeway_protocol::ids::{AccountId, DeviceId, GroupId, Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -8,6 +8,8 @@ use super::{Buckets, Quota, hits::Hits};
 /// Calls that a device starts or joins, in a short time and in a long one.
 const A_MINUTE: Quota = Quota::per_minute(5, 5);
 const AN_HOUR: Quota = Quota::per_hour(20, 20);
+/// Likewise all devices of one account: who has many rings nobody more often.
+const OF_MEMBER: Quota = Quota::per_hour(40, 10);
 /// Calls of one group that one of Matrix begins, and that all of them do.
 const A_GUEST: Quota = Quota::per_hour(10, 3);
 const OF_GUESTS: Quota = Quota::per_hour(30, 6);
@@ -19,8 +21,9 @@ const WORDS: Quota = Quota::per_minute(120, 60);
 pub(crate) enum TooOften {
     /// Again after so many milliseconds.
     #[error(
-        "a device starts or joins {} calls a minute and {} an hour at most (`{CALLS}`)",
-        A_MINUTE.in_a_minute(), AN_HOUR.per_hour
+        "a device starts or joins {} calls a minute and {} an hour at most, all of a member {} and {} \
+         at once (`{CALLS}`)",
+        A_MINUTE.in_a_minute(), AN_HOUR.per_hour, OF_MEMBER.per_hour, OF_MEMBER.burst
     )]
     Join(u64),
     /// Again after so many milliseconds.
@@ -51,6 +54,7 @@ impl TooOften {
 pub(crate) struct CallShares {
     minute: Buckets<DeviceId>,
     hour: Buckets<DeviceId>,
+    members: Buckets<AccountId>,
     words: Buckets<DeviceId>,
     /// Of those of Matrix, by group and user.
     guests: Buckets<[u8; 32]>,
@@ -64,6 +68,7 @@ impl CallShares {
         Self {
             minute,
             hour,
+            members: Buckets::default(),
             words,
             guests: Buckets::default(),
             guest_words: Buckets::default(),
@@ -103,6 +108,8 @@ impl CallShares {
     ) -> Result<(), TooOften> {
         let taken = self.minute.take(now, device, Some(A_MINUTE), 1);
         let taken = taken.and_then(|()| self.hour.take(now, device, Some(AN_HOUR), 1));
+        let taken =
+            taken.and_then(|()| self.members.take(now, account.clone(), Some(OF_MEMBER), 1));
         taken.map_err(|again_ms| {
             self.hits.note(now, CALLS, account);
             TooOften::Join(again_ms)
@@ -125,13 +132,26 @@ impl CallShares {
 
 #[cfg(test)]
 mod tests {
-    use super::TooOften;
+    use super::*;
+
+    #[test]
+    fn a_member_of_many_devices_joins_no_more_often_than_one_of_few() {
+        let shares = CallShares::new(Hits::default());
+        let account: AccountId = "mallory:a.example".parse().unwrap();
+        let other: AccountId = "ann:a.example".parse().unwrap();
+        let join =
+            |account: &AccountId, n| shares.join(Timestamp(1), (account, DeviceId::new([n; 32])));
+        assert!((0..10).all(|n| join(&account, n).is_ok()));
+        assert!(matches!(join(&account, 10), Err(TooOften::Join(1..))));
+        assert_eq!(join(&other, 11), Ok(()));
+    }
 
     #[test]
     fn the_limits_are_said_as_they_are() {
         assert_eq!(
             TooOften::Join(1).to_string(),
-            "a device starts or joins 5 calls a minute and 20 an hour at most (`calls`)"
+            "a device starts or joins 5 calls a minute and 20 an hour at most, all of a member 40 and 10 \
+             at once (`calls`)"
         );
         assert_eq!(
             TooOften::Word(1).to_string(),
