@@ -20,6 +20,8 @@ const FORMER: usize = 8;
 const UNKNOWN: usize = 8;
 
 const BEGINNING_MS: u64 = 30_000;
+/// How long what came before its turn waits while nothing is taken; then it is dropped, and comes again.
+const STILL_MS: u64 = 120_000;
 const RESET_PAUSE_MS: u64 = 10_000;
 const ACK_MS: u64 = 1_000;
 
@@ -65,6 +67,12 @@ pub(super) struct Incoming {
     place: Place,
     waiting: BTreeMap<(ServerLinkId, u64), Held>,
     waiting_bytes: usize,
+    /// Where its link stands while something waits, and since when.
+    still: Option<(Option<Ack>, u64)>,
+    /// It stood for too long: until something is taken nothing is held ahead of its turn.
+    is_late: bool,
+    /// Frames that were dropped for that.
+    dropped: usize,
     /// Links whose beginning is missing, and since when; oldest first.
     unknown: VecDeque<(ServerLinkId, u64)>,
     reset: Option<ServerLinkId>,
@@ -101,6 +109,12 @@ impl Incoming {
 
     /// Takes a frame of `bytes` in; `room` is what all peers together leave of the bytes that wait.
     pub(super) fn receive(&mut self, frame: Frame, bytes: usize, now: u64, room: usize) -> Fate {
+        let fate = self.take_in(frame, bytes, now, room);
+        self.watch(now);
+        fate
+    }
+
+    fn take_in(&mut self, frame: Frame, bytes: usize, now: u64, room: usize) -> Fate {
         if self.is_former(frame.link) {
             self.reset = Some(frame.link);
             return Fate::Former;
@@ -154,7 +168,8 @@ impl Incoming {
         let key = (frame.link, frame.seq);
         let is_next = self.is_present(frame.link) && frame.seq == taken + 1;
         let is_near = frame.seq <= taken.saturating_add(WINDOW_FRAMES as u64);
-        let fits = self.waiting.len() < WINDOW_FRAMES
+        let fits = !self.is_late
+            && self.waiting.len() < WINDOW_FRAMES
             && self.waiting_bytes + bytes <= MAX_WAITING_BYTES
             && bytes <= room;
         let held = !frame.items.is_empty() && is_near && (is_next || fits);
@@ -193,6 +208,7 @@ impl Incoming {
         if let Some(held) = self.waiting.remove(&(present.link, present.seq + 1)) {
             present.seq += 1;
             self.waiting_bytes -= held.bytes;
+            self.is_late = false;
             if let Some(gives) = &held.gives {
                 self.place.had.advance(gives);
             }
@@ -207,12 +223,42 @@ impl Incoming {
             self.reset = Some(link);
             self.forget(link);
         }
+        self.watch(now);
+        if self.still_until().is_some_and(|until| until <= now) {
+            let next = self.place.present.map(|present| (present.link, present.seq + 1));
+            let before = self.waiting.len();
+            self.waiting.retain(|key, _| Some(*key) == next);
+            self.waiting_bytes = self.waiting.values().map(|held| held.bytes).sum();
+            self.dropped += before - self.waiting.len();
+            (self.still, self.is_late) = (None, true);
+        }
+    }
+
+    /// Notes since when what waits does so with nothing taken.
+    fn watch(&mut self, now: u64) {
+        let at = self.place.present;
+        self.still = match self.still {
+            _ if self.waiting.is_empty() => None,
+            Some(still) if still.0 == at => Some(still),
+            _ => Some((at, now)),
+        };
+    }
+
+    fn still_until(&self) -> Option<u64> {
+        let is_so = |still: &(Option<Ack>, u64)| still.0 == self.place.present;
+        let still = self.still.filter(|still| is_so(still) && !self.waiting.is_empty());
+        still.map(|(_, since)| since.saturating_add(STILL_MS))
+    }
+
+    /// Frames that were dropped because nothing before them came, since this was asked last.
+    pub(super) fn dropped(&mut self) -> usize {
+        std::mem::take(&mut self.dropped)
     }
 
     /// When the peer is to be answered, or [`Incoming::give_up`] has something.
     pub(super) fn due_ms(&self) -> Option<u64> {
         let unknown = self.unknown.front().map(|(_, since)| since.saturating_add(BEGINNING_MS));
-        [self.answer_ms(), unknown].into_iter().flatten().min()
+        [self.answer_ms(), unknown, self.still_until()].into_iter().flatten().min()
     }
 
     /// Whether the peer is to be answered now.

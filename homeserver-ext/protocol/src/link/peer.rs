@@ -137,6 +137,12 @@ impl Peer {
         self.incoming.waiting_bytes()
     }
 
+    /// How many frames that came before their turn were dropped since this was asked last, because none before
+    /// them had come for two minutes. They come again; until one is taken none is held ahead of its turn.
+    pub fn dropped(&mut self) -> usize {
+        self.incoming.dropped()
+    }
+
     /// When there is something to send without anything new: [`Peer::again`], or a frame without
     /// items.
     pub fn due_ms(&self) -> Option<u64> {

@@ -325,8 +325,46 @@ fn a_frame_is_acknowledged_within_a_second_and_at_once_when_half_the_window_is_f
     peer.receive(frame_of(1, 512), 10, 5_500, 0, ROOM);
     assert!(peer.owes_answer(5_500));
     peer.frame(0, vec![], 5_500);
-    assert_eq!(peer.due_ms(), None);
+    // Nothing more but that what waits is not taken.
+    assert_eq!(peer.due_ms(), Some(125_000));
     assert!(!peer.owes_answer(u64::MAX));
+}
+
+#[test]
+fn what_waits_while_nothing_is_taken_is_dropped_after_two_minutes() {
+    let mut peer = fresh();
+    peer.receive(frame_of(1, 0), 10, 0, 0, ROOM);
+    for seq in 2..=9 {
+        assert_eq!(peer.receive(frame_of(1, seq), 10, 1_000, 0, ROOM).fate, Fate::Waits);
+    }
+    peer.frame(0, vec![], 1_000);
+    assert_eq!(peer.due_ms(), Some(121_000));
+    peer.owes_answer(120_999);
+    assert_eq!((peer.dropped(), peer.waiting_bytes()), (0, 80));
+    peer.owes_answer(121_000);
+    assert_eq!((peer.dropped(), peer.dropped(), peer.waiting_bytes()), (8, 0, 0));
+    // Whoever goes on so has nothing more held, in a new link neither; what is of its turn is.
+    let table = [
+        (1, 3, Fate::Dropped),
+        (2, 0, Fate::Bare),
+        (2, 2, Fate::Dropped),
+        (2, 1, Fate::Waits),
+        (2, 3, Fate::Dropped),
+    ];
+    for (link, seq, fate) in table {
+        let received = peer.receive(frame_of(link, seq), 10, 122_000, 0, ROOM);
+        assert_eq!(received.fate, fate, "{link} {seq}");
+    }
+    peer.frame(0, vec![], 122_000);
+    // What is of its turn stays however long that takes, and once it is taken all is as before.
+    peer.owes_answer(500_000);
+    assert_eq!((peer.dropped(), peer.waiting_bytes()), (0, 10));
+    assert!(peer.next().is_some());
+    peer.committed();
+    assert_eq!(peer.receive(frame_of(2, 3), 10, 500_000, 0, ROOM).fate, Fate::Waits);
+    assert_eq!(peer.due_ms(), Some(501_000));
+    peer.frame(0, vec![], 501_000);
+    assert_eq!(peer.due_ms(), Some(620_000));
 }
 
 #[test]
