@@ -28,8 +28,6 @@ use crate::{
 };
 
 const DAY_MS: u64 = 86_400_000;
-/// Why something failed at a device that cannot hold it, with too much of the sender parked there.
-const MAILBOX_FULL: &str = "mailbox_full";
 /// Why a message is `failed` for a device whose account left the group before it could open it.
 const LEFT: &str = "left";
 /// Rows that are read whole at once.
@@ -80,7 +78,7 @@ pub(crate) async fn status(
             DeliveryState::Queued
         };
         let reason = progress.failed.map(|failed| match failed {
-            Failed::Full => MAILBOX_FULL.to_owned(),
+            Failed::Full => mailbox::MAILBOX_FULL.to_owned(),
             Failed::Left => LEFT.to_owned(),
             Failed::There(reason) => reason,
         });

@@ -17,7 +17,9 @@ mod parked;
 mod put;
 mod shares;
 
-pub(crate) use accepted::{Failed, Progress, accepted, forget, progress, put_accepted};
+pub(crate) use accepted::{
+    Failed, MAILBOX_FULL, Progress, accepted, forget, progress, put_accepted,
+};
 pub(crate) use before::{Before, read_before, select_before};
 pub(crate) use broadcasts::{
     Said, groups_of, is_here, is_parked, next_said, put_op, readers, recipients, said,

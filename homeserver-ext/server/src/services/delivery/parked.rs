@@ -13,7 +13,7 @@ use causeway_protocol::{
 };
 use causeway_store::{Db, Script, Tx};
 
-use super::{MAILBOX_FULL, stream_row};
+use super::stream_row;
 use crate::{
     live::Live,
     quota::{Shares, UsedUp},
@@ -85,7 +85,7 @@ pub(crate) async fn park(
         let (parked, refused) = his.split_at(fitting.count());
         mailbox::park(tx.conn(), device.row, parked).await?;
         mailbox::refuse(tx.conn(), device.row, refused, now.plus_ms(DAY_MS)).await?;
-        progress::owe_full(tx.conn(), device.row, refused, MAILBOX_FULL).await?;
+        progress::owe_full(tx.conn(), device.row, refused, mailbox::MAILBOX_FULL).await?;
         note((&mut *tx, live), now, &account, refused).await?;
     }
     Ok(())

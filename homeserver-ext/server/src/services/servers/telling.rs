@@ -122,9 +122,15 @@ impl Servers {
             let news = news(read.conn(), server, device, (up_to, known), &mut rows).await?;
             told.push((device, news));
         }
+        // Read behind it, and told before it: of what was read nothing ends any more.
         let (owed, until) = progress::owed(read.conn(), server, OWED).await?;
         drop(read);
-        rows.extend(owed);
+        let is_all = owed.len() < OWED as usize;
+        if !is_all {
+            line.telling.readers.extend(told.drain(..).map(|(device, _)| device));
+            rows.clear();
+        }
+        rows.splice(..0, owed);
         let chunks = rows.chunks(ROWS).count();
         for (nth, some) in rows.chunks(ROWS).enumerate() {
             let tell =
@@ -141,7 +147,7 @@ impl Servers {
             line.telling.told.clear();
         }
         line.telling.told.extend(told);
-        if !line.telling.readers.is_empty() || owed_is_more(until, &rows) {
+        if !line.telling.readers.is_empty() || !is_all {
             self.tell_again();
         }
         Ok(())
@@ -165,10 +171,6 @@ impl Servers {
         self.news.notify_one();
         Ok(())
     }
-}
-
-const fn owed_is_more(until: i64, rows: &[RowProgress]) -> bool {
-    until > 0 && rows.len() >= OWED as usize
 }
 
 /// How far a device has read of what a server sent, where that is further than it was told; as numbers here.
@@ -207,16 +209,21 @@ async fn news(
     Ok(told)
 }
 
-/// Takes in how far another server says that what was sent from here came: of its own devices alone.
+/// Takes in how far another server says that what was sent from here came: of its own devices alone. How
+/// often it takes back what it said before, which does not count.
 pub(crate) async fn hear(
     (db, live): (&Db, &Live),
     now: Timestamp,
     from: &str,
     rows: Vec<RowProgress>,
-) -> Result<(), storage::Error> {
+) -> Result<u32, storage::Error> {
+    let mut taken_back = 0;
     let mut tx = db.begin().await?;
     let server = servers::row(tx.conn(), from).await?;
-    for row in rows {
+    // What ended counts before what was read, in whichever order they stand.
+    let (ends, reads): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| matches!(row.state, RowState::Expired | RowState::Failed));
+    for row in ends.into_iter().chain(reads) {
         let Some(sender) = row.sender else { continue };
         let Some(sent) = progress::sent(tx.conn(), server, &sender, row.id).await? else {
             continue;
@@ -233,20 +240,22 @@ pub(crate) async fn hear(
                 progress::has_read(tx.conn(), server, device, (seq, is_acked)).await?;
             }
             RowState::Expired | RowState::Failed => {
-                ended((&mut tx, live), now, server, (&sent, &row)).await?;
+                taken_back += ended((&mut tx, live), now, server, (&sent, &row)).await?;
             }
         }
     }
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(taken_back)
 }
 
 /// What did not come to devices of the server: the status says why, and the sending device is told, once.
+/// For how many of them it had said otherwise.
 async fn ended(
     (tx, live): (&mut Tx, &Live),
     now: Timestamp,
     server: i64,
     (sent, row): (&progress::Sent, &RowProgress),
-) -> Result<(), storage::Error> {
+) -> Result<u32, storage::Error> {
     let all = progress::recipients(tx.conn(), server, sent, None).await?;
     let was_told = progress::has_ended(tx.conn(), &all).await?;
     let its = match &row.device {
@@ -257,20 +266,35 @@ async fn ended(
         RowState::Failed => Some(reason(row.reason.as_deref())),
         _ => None,
     };
-    let mut is_new = false;
+    let (mut is_new, mut taken_back) = (false, 0);
     for place in its {
         let reason = reason.as_deref();
-        is_new |= progress::ended(tx.conn(), place, sent.keep_until_ms, reason).await?;
+        let Some(known) = mailbox::progress(tx.conn(), place).await? else { continue };
+        if known.failed.is_some() || known.expired {
+            continue;
+        }
+        if may_end((known.told_sent, known.told_acked), reason) {
+            is_new |= progress::ended(tx.conn(), place, sent.keep_until_ms, reason).await?;
+        } else {
+            taken_back += 1;
+        }
     }
     // Nobody misses it who was taken out.
     let is_missed = reason.as_deref() != Some(left::LEFT);
     let Some(group) = row.group.filter(|_| is_new && is_missed && !was_told) else {
-        return Ok(());
+        return Ok(taken_back);
     };
     if let Some(group) = progress::group_of(tx.conn(), group, sent.sender).await? {
         tell_sender((tx, live), now, group, sent.sender, sent.id).await?;
     }
-    Ok(())
+    Ok(taken_back)
+}
+
+/// Whether a row may end at a device, for this reason or because its time is over, whose server has said that
+/// it was given the row, and that it has it. No state goes back: who has it has it, and who was given it may
+/// not take it in time, or not have room for it.
+fn may_end((was_sent, is_acked): (bool, bool), reason: Option<&str>) -> bool {
+    !is_acked && (!was_sent || reason.is_none_or(|reason| reason == mailbox::MAILBOX_FULL))
 }
 
 /// Another server's words, as far as they are fit to be shown.
@@ -309,4 +333,33 @@ async fn tell_sender(
     news.own(first, device);
     live.tell(tx, news);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_end;
+
+    #[test]
+    fn what_a_device_was_given_or_has_does_not_go_back() {
+        let (relayed, delivered, acked) = ((false, false), (true, false), (true, true));
+        let (expired, full, refused) = (None, Some("mailbox_full"), Some("removed"));
+        for (is, becomes, may) in [
+            (relayed, expired, true),
+            (relayed, full, true),
+            (relayed, refused, true),
+            (relayed, Some("left"), true),
+            (delivered, expired, true),
+            (delivered, full, true),
+            (delivered, refused, false),
+            (delivered, Some("left"), false),
+            (acked, expired, false),
+            (acked, full, false),
+            (acked, refused, false),
+            // What it has it was given, though its server did not say that first.
+            ((false, true), expired, false),
+            ((false, true), refused, false),
+        ] {
+            assert_eq!(may_end(is, becomes), may, "{is:?} {becomes:?}");
+        }
+    }
 }

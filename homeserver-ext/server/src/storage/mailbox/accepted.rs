@@ -103,6 +103,9 @@ pub(crate) struct Progress {
     pub(crate) failed: Option<Failed>,
 }
 
+/// Why something failed at a device that cannot hold it, with too much of the sender parked there.
+pub(crate) const MAILBOX_FULL: &str = "mailbox_full";
+
 /// Why a row did not come to its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failed {

@@ -259,8 +259,34 @@ async fn a_servers_word_counts_for_its_own_devices_and_is_bounded() {
     assert_eq!(state(&server, &alice, id, bob.device()).await, (DeliveryState::Queued, None));
     assert_eq!(ended(&server, &alice).await, [id.as_ref().to_vec()]);
     assert_eq!(ended(&server, &alice).await, Vec::<Vec<u8>>::new());
-    let refused = server.rows().await.iter().filter(|row| row.starts_with("refused:")).count();
-    assert_eq!(refused, 1);
+    let refused =
+        async || server.rows().await.iter().filter(|row| row.starts_with("refused:")).count();
+    assert_eq!(refused().await, 1);
+    // What it said of a device of its own it does not take back, whether of that one or of all.
+    let its = Some(carol.device());
+    for (said, taken_back, is) in [
+        (RowState::Delivered, Some("removed"), DeliveryState::Delivered),
+        (RowState::Acked, Some("removed"), DeliveryState::Acked),
+        (RowState::Acked, None, DeliveryState::Acked),
+    ] {
+        let id = alice.say(&server, &group, &["hello again"]).await.accepted[0].id;
+        peer.said(&server).await;
+        let as_of = |row: RowProgress| RowProgress { id, ..row };
+        say(&mut peer, OTHER, vec![as_of(row(its, said, None))]).await;
+        let state_of = if taken_back.is_some() { RowState::Failed } else { RowState::Expired };
+        let ends = [row(its, state_of, taken_back), row(None, state_of, taken_back)];
+        say(&mut peer, OTHER, ends.map(as_of).to_vec()).await;
+        assert_eq!(state(&server, &alice, id, carol.device()).await, (is, None));
+    }
+    assert_eq!(refused().await, 1);
+    // But who was given something may not take it in time.
+    let id = alice.say(&server, &group, &["and again"]).await.accepted[0].id;
+    peer.said(&server).await;
+    for state in [RowState::Delivered, RowState::Expired] {
+        let row = RowProgress { id, ..row(its, state, None) };
+        say(&mut peer, OTHER, vec![row]).await;
+    }
+    assert_eq!(state(&server, &alice, id, carol.device()).await, (DeliveryState::Expired, None));
 }
 
 /// A group of three, of which one is taken out by its home while somebody of the other server goes on: what
