@@ -42,6 +42,12 @@ impl OtherServers {
         let has = |patterns: &[ServerPattern]| patterns.iter().any(|pattern| pattern.covers(name));
         has(&self.allow) && !has(&self.deny)
     }
+
+    /// Whether the operator has said something of the server of this name, and not only of all.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        let mut patterns = self.allow.iter().chain(&self.deny);
+        patterns.any(|pattern| pattern.0 != "*" && pattern.covers(name))
+    }
 }
 
 impl FromStr for ServerPattern {
@@ -112,6 +118,8 @@ mod tests {
         assert!(others.allows("b.example"));
         assert!(!others.allows("evil.example"));
         assert!(!others.allows("b.test"));
+        assert!(others.names("b.example") && others.names("evil.test") && !others.names("b.test"));
+        assert!(!OtherServers::default().names("b.example"));
         assert!(OtherServers::default().allows("b.test"));
         let nobody = OtherServers { allow: Vec::new(), ..OtherServers::default() };
         assert!(!nobody.allows("b.example"));

@@ -76,7 +76,7 @@ async fn ask_for(
     let is_whole = is_theirs && verify_account(&said.list, &said.devices).is_ok();
     if !is_whole || !newer {
         let server = account.server();
-        tracing::warn!(%account, server, "a device list that does not verify, or is an old one");
+        tracing::debug!(%account, server, "a device list that does not verify, or is an old one");
         refused(api, server, BAD_LIST).await?;
         let error = format!("{server} shows a device list that does not verify, or an old one");
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "DEV_CAUSEWAY_BAD_ANSWER", error));

@@ -41,14 +41,17 @@ pub(super) async fn hear(api: &Api, from: &str, heads: Vec<Head>) -> Result<(), 
 
 /// Shows that a group has two histories; it changes nothing. People are told by each other (protocol §3.3).
 pub(super) async fn second_history(api: &Api, from: &str, group: GroupId) -> Result<(), ApiError> {
-    tracing::warn!(
-        server = from,
-        %group,
-        "the group has another history there: it lied, or one of the two lost data. Each server keeps its own"
-    );
     metrics::counter!("causeway_servers_second_histories_total").increment(1);
     let when = (&api.db, api.clock.now());
-    Ok(api.servers.was_refused(when, from, "second_history").await?)
+    if let Some(unsaid) = api.servers.was_refused(when, from, "second_history").await? {
+        tracing::warn!(
+            server = from,
+            %group,
+            unsaid,
+            "the group has another history there: it lied, or one of the two lost data. Each server keeps its own"
+        );
+    }
+    Ok(())
 }
 
 /// Deals with an answer: it is somebody's who waits for it, or brings ops. Whether it brought ops, or told

@@ -42,7 +42,7 @@ pub(crate) async fn take(
             Ok(took) => return Ok(took),
             Err(PostOpError::Storage(error)) => return Err(error),
             Err(why) => {
-                tracing::warn!(%why, server = from, group = %id, "an op was not given back");
+                tracing::debug!(%why, server = from, group = %id, "an op was not given back");
                 return Ok(Took::Refused("not_as_posted"));
             }
         }

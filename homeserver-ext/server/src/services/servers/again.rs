@@ -82,7 +82,10 @@ impl Servers {
         if has <= last {
             return Ok(false);
         }
-        line.conduct.was_refused(now, "it says that it has more of this server than there is");
+        line.conduct.was_refused(
+            (now, self.now_ms()),
+            "it says that it has more of this server than there is",
+        );
         if lock(&self.ahead).replace(name.to_owned()).is_some() {
             return Ok(false);
         }

@@ -112,12 +112,13 @@ impl Servers {
         drop(read);
         let line = self.line(db, to).await?;
         let mut line = line.lock().await;
+        let mut items = Vec::new();
         for accounts in shown {
-            let item = Item::Tell(ItemId::new(random()?), Tell::Accounts(accounts));
-            line.put_first(&item, now, ALWAYS);
+            items.push(Item::Tell(ItemId::new(random()?), Tell::Accounts(accounts)));
         }
-        let item = Item::Answer(ItemId::new(random()?), answer);
-        line.put_first(&item, now, now.plus_ms(PATIENCE_MS));
+        items.push(Item::Answer(ItemId::new(random()?), answer));
+        // Where that has no room, who asked asks again.
+        line.put_all_first(&items, now, now.plus_ms(PATIENCE_MS));
         drop(line);
         self.news.notify_one();
         Ok(())
@@ -137,9 +138,11 @@ impl Servers {
                 let (id, until) = (ItemId::new(random()?), now.plus_ms(PATIENCE_MS));
                 let body: Value = json!({ "group": group, "from": from });
                 let ask = Item::Ask(id, Ask { call: Call::Ops, caller: None, until, body });
-                if line.put_first(&ask, now, until) {
-                    line.ops_asked(id, group, until);
+                if !line.put_first(&ask, now, until) {
+                    line.lack(group);
+                    break;
                 }
+                line.ops_asked(id, group, until);
             }
         }
         Ok(())

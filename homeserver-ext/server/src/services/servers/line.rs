@@ -3,6 +3,7 @@
 mod again;
 mod asked;
 mod by_room;
+mod first;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -49,6 +50,7 @@ pub(super) struct Line {
     queued_bytes: usize,
     /// Goes before the others.
     urgent: VecDeque<Queued>,
+    urgent_bytes: usize,
     /// The frames that are not acknowledged, oldest first.
     sent: VecDeque<Sent>,
     sent_bytes: usize,
@@ -135,6 +137,7 @@ impl Line {
             queue: VecDeque::new(),
             queued_bytes: 0,
             urgent: VecDeque::new(),
+            urgent_bytes: 0,
             sent: VecDeque::new(),
             sent_bytes: 0,
             again: VecDeque::new(),
@@ -200,26 +203,6 @@ impl Line {
         self.queued_bytes += bytes;
         let (is_urgent, by_room) = (false, false);
         self.queue.push_back(Queued { item, bytes, is_urgent, until, mark, of_all, by_room });
-        self.waits_since.get_or_insert(now);
-        true
-    }
-
-    /// Puts an item before the others: what helps the server to take them.
-    pub(super) fn put_first(&mut self, item: &Item, now: Timestamp, until: Timestamp) -> bool {
-        if self.urgent.len() >= MAX_QUEUED {
-            return false;
-        }
-        let item = item.to_json();
-        let bytes = item.to_string().len();
-        self.urgent.push_back(Queued {
-            item,
-            bytes,
-            is_urgent: true,
-            until,
-            mark: None,
-            of_all: None,
-            by_room: false,
-        });
         self.waits_since.get_or_insert(now);
         true
     }
@@ -294,7 +277,13 @@ impl Line {
                 return Some(self.send(items, seq, now_ms));
             }
         }
-        self.peer.owes_answer(now_ms).then(|| self.peer.frame(0, Vec::new(), now_ms))
+        let owes = self.peer.owes_answer(now_ms);
+        let dropped = self.peer.dropped();
+        if dropped > 0 {
+            metrics::counter!("causeway_servers_dropped_total").increment(dropped as u64);
+            self.conduct.was_limited(now, "how long frames wait for those before them");
+        }
+        owes.then(|| self.peer.frame(0, Vec::new(), now_ms))
     }
 
     /// Whether the window has room for what is not urgent.
@@ -317,12 +306,15 @@ impl Line {
         let bytes: usize = items.iter().map(|queued| queued.bytes).sum();
         let waited = items.iter().filter(|queued| !queued.is_urgent).map(|queued| queued.bytes);
         let waited: usize = waited.sum();
+        let urgent = bytes - waited;
         if are_sent {
             self.sent_bytes += bytes;
             self.queued_bytes = self.queued_bytes.saturating_sub(waited);
+            self.urgent_bytes = self.urgent_bytes.saturating_sub(urgent);
         } else {
             self.sent_bytes = self.sent_bytes.saturating_sub(bytes);
             self.queued_bytes += waited;
+            self.urgent_bytes += urgent;
         }
     }
 
@@ -331,6 +323,7 @@ impl Line {
         self.queue.retain(|queued| now < queued.until);
         self.urgent.retain(|queued| now < queued.until);
         self.queued_bytes = self.queue.iter().map(|queued| queued.bytes).sum();
+        self.urgent_bytes = self.urgent.iter().map(|queued| queued.bytes).sum();
         if self.queue.is_empty() && self.urgent.is_empty() && self.sent.is_empty() {
             self.waits_since = None;
         }

@@ -79,8 +79,20 @@ impl Servers {
         most: u32,
     ) -> Result<Vec<Known>, storage::Error> {
         let mut read = db.read().await?;
-        let stored = servers::named(read.conn(), after, most).await?;
+        let mut stored = servers::named(read.conn(), after, most).await?;
         drop(read);
+        // Behind the last of a whole page come others.
+        let last = stored.last().filter(|_| stored.len() >= most as usize);
+        let until = last.map(|last| last.name.clone());
+        let is_of_page = |name: &str| {
+            after.is_none_or(|after| after < name)
+                && until.as_deref().is_none_or(|until| name < until)
+        };
+        let heard = self.heard_of().await.into_iter().filter(|heard| is_of_page(&heard.name));
+        stored.extend(heard);
+        stored.sort_by(|a, b| a.name.cmp(&b.name));
+        stored.dedup_by(|a, b| a.name == b.name);
+        stored.truncate(most as usize);
         let mut known = Vec::new();
         for server in stored {
             known.push(self.standing(now, server).await);
@@ -98,6 +110,10 @@ impl Servers {
         let stored = servers::of_name(read.conn(), name).await?;
         let shared = servers::shared(read.conn(), name).await?;
         drop(read);
+        let stored = match stored {
+            Some(stored) => Some(stored),
+            None => self.heard_of().await.into_iter().find(|heard| heard.name == name),
+        };
         let Some(stored) = stored else { return Ok(None) };
         Ok(Some((self.standing(now, stored).await, shared)))
     }
@@ -122,6 +138,21 @@ impl Servers {
             });
         }
         Ok(GroupServers { home: home.unwrap_or_else(|| self.here.clone()), servers: all })
+    }
+
+    /// Servers of which something came since this start, those too of which nothing could be taken yet.
+    async fn heard_of(&self) -> Vec<servers::Named> {
+        let lines: Vec<_> =
+            lock(&self.lines).iter().map(|(name, line)| (name.clone(), Arc::clone(line))).collect();
+        let mut heard_of = Vec::new();
+        for (name, line) in lines {
+            let line = line.lock().await;
+            if line.heard.0 > 0 || line.conduct.malformed > 0 {
+                let (heard, paused) = (line.heard, line.paused);
+                heard_of.push(servers::Named { name, heard, paused });
+            }
+        }
+        heard_of
     }
 
     async fn standing(&self, now: Timestamp, stored: servers::Named) -> Known {
@@ -212,15 +243,34 @@ impl Servers {
         self.news.notify_one();
     }
 
-    /// Notes that something of `from` was refused.
+    /// Whether a server may be forgotten: the operator does not name it, and nothing waits that it said, or is to
+    /// have.
+    pub(crate) fn may_forget(&self, name: &str) -> bool {
+        let line = lock(&self.lines).get(name).map(Arc::clone);
+        // Whoever holds it is about to put something there.
+        let is_idle = line.is_none_or(|line| {
+            line.try_lock().is_ok_and(|line| line.queued() == 0 && line.waiting_bytes() == 0)
+        });
+        is_idle && !self.rules.names(name)
+    }
+
+    /// Nothing is known of it any more.
+    pub(crate) fn forget(&self, name: &str) {
+        lock(&self.lines).remove(name);
+    }
+
+    /// Notes that something of `from` was refused. Whether it is to be logged, and how often it was not since
+    /// that was done last.
     pub(crate) async fn was_refused(
         &self,
         (db, now): (&Db, Timestamp),
         from: &str,
         reason: &str,
-    ) -> Result<(), AskError> {
-        self.line(db, from).await?.lock().await.conduct.was_refused(now, reason);
-        Ok(())
+    ) -> Result<Option<u64>, AskError> {
+        let now_ms = self.now_ms();
+        let line = self.line(db, from).await?;
+        let unsaid = line.lock().await.conduct.was_refused((now, now_ms), reason);
+        Ok(unsaid)
     }
 
     /// Notes that something of `from` made no sense.

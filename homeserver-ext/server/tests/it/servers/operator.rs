@@ -150,9 +150,9 @@ async fn who_makes_no_sense_is_shut_out_and_shown_until_the_link_is_reset() {
     assert!(peer.ask(&server, vec![ping()]).await.is_empty(), "nothing of it is taken");
     let silent = server.app.silent_servers().await;
     assert_eq!(silent.iter().map(|one| &*one.server).collect::<Vec<_>>(), [OTHER]);
-    // Nothing is stored of one that said nothing of sense.
-    let (status, _) = operate(&server, Method::GET, "/servers/b.example").await;
-    assert_eq!(status, 404);
+    // It is shown, and nothing is stored of one that said nothing of sense.
+    assert_eq!(other(&server).await["state"], "shut");
+    assert!(!server.rows().await.iter().any(|row| row.starts_with("servers:")));
     let (status, shown) = operate(&server, Method::POST, "/servers/b.example/pause").await;
     assert_eq!((status, &shown["malformed"]), (200, &json!(20)));
     assert_eq!(shown["last_error"]["why"], "it sent something that makes no sense");
