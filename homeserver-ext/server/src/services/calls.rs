@@ -32,7 +32,7 @@ use causeway_store::{Conn, Db, Tx};
 pub(crate) use abroad::{Abroad, Asked, Fetched};
 pub(crate) use access::access;
 pub(crate) use attend::{Attended, Attends, With, attend};
-pub(crate) use elsewhere::{told_by_home, who_is_there};
+pub(crate) use elsewhere::{takes_part, told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
 pub(crate) use matrix::{
     GuestAsks, GuestError, GuestToken, Place, are_there, let_in, may_be_called, serves,

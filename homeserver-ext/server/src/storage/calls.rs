@@ -1,5 +1,6 @@
 //! Calls: what is kept of each, as one row.
 
+pub(crate) mod elsewhere;
 mod guest;
 
 use std::collections::{BTreeMap, BTreeSet};

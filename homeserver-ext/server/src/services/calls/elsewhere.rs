@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use causeway_protocol::{
-    api::CallState,
+    api::{CallState, CallTopology},
     envelope::Envelope,
-    ids::{DeviceId, GroupId, Timestamp},
+    ids::{CallId, DeviceId, GroupId, Timestamp},
     json,
 };
 use causeway_store::Db;
@@ -14,7 +14,9 @@ use crate::{
     calls as change,
     live::Live,
     storage::{
-        self, DeviceRow, devices, groups,
+        self, DeviceRow,
+        calls::elsewhere,
+        devices, groups,
         servers::{self, Told},
         standing::{self, Standing},
     },
@@ -31,22 +33,48 @@ pub(crate) async fn told_by_home(
     let state: Option<CallState> = serde_json::from_slice(&envelope.payload)
         .ok()
         .and_then(|state| json::from_value(&state).ok());
-    if state.is_none_or(|state| state.group != envelope.group) {
+    let Some(state) = state.filter(|state| state.group == envelope.group) else {
         return Ok(Told::Refused("malformed"));
-    }
+    };
     let mut tx = db.begin_growing().await?;
     let group = match servers::of_home(tx.conn(), from, (envelope.group, envelope.epoch)).await? {
         Ok(group) => group,
         Err(told) => return Ok(told),
     };
+    if state.topology == CallTopology::Ended {
+        elsewhere::end(tx.conn(), group.row, state.call).await?;
+    }
     let of = (group.row, envelope.group, envelope.epoch);
     change::tell_of_home((&mut tx, live), now, of, envelope.payload.clone()).await?;
     tx.commit().await?;
     Ok(Told::Done)
 }
 
-/// Which of these devices of this server's accounts, which count in a group of `from`'s, have a stream: of
-/// the others nothing is said.
+/// Notes that a device takes part in a call of a group that another server keeps; none: in none any more.
+pub(crate) async fn takes_part(
+    db: &Db,
+    now: Timestamp,
+    (device, group): (DeviceRow, GroupId),
+    call: Option<CallId>,
+) -> Result<(), storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), group).await? else { return Ok(()) };
+    let place = (device, group.row);
+    let known = elsewhere::of(read.conn(), place).await?;
+    drop(read);
+    if known.as_deref() == call.as_ref().map(AsRef::as_ref) {
+        return Ok(());
+    }
+    let mut tx = db.begin_growing().await?;
+    match call {
+        Some(call) => elsewhere::put(tx.conn(), now, place, call).await?,
+        None => elsewhere::leave(tx.conn(), place).await?,
+    }
+    Ok(tx.commit().await?)
+}
+
+/// Which of these devices of this server's accounts, which count in a group of `from`'s and have asked to take
+/// part in its call, have a stream: of the others nothing is said.
 pub(crate) async fn who_is_there(
     db: &Db,
     (here, from): (&str, &str),
@@ -68,7 +96,8 @@ pub(crate) async fn who_is_there(
         }
         let account = device.account.as_str();
         let standing = standing::of_device(conn, group.row, &device.of(), account).await?;
-        if matches!(standing, Standing::Counts(..)) {
+        let takes_part = elsewhere::of(conn, (device.row, group.row)).await?.is_some();
+        if takes_part && matches!(standing, Standing::Counts(..)) {
             there.insert(*id);
         }
     }
