@@ -41,7 +41,7 @@ pub(super) use self::{
 use super::{Api, auth::Caller, error::ApiError};
 use crate::{
     services::{
-        groups::replica,
+        groups::{elsewhere, replica},
         remote_accounts,
         servers::{AskError, telling},
     },
@@ -98,7 +98,10 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
                 }
             }
             Item::Tell(_, Tell::Progress(_, rows)) => {
-                telling::hear((&api.db, &api.live), api.clock.now(), from, rows).await?;
+                let done = (&api.db, &api.live);
+                if telling::hear(done, api.clock.now(), from, rows).await? > 0 {
+                    refused(api, from, "took_back").await?;
+                }
             }
             Item::Tell(_, Tell::Room(group, room)) => {
                 hear_room(api, from, (group, Some(room))).await?;
@@ -171,9 +174,10 @@ async fn hear_room(api: &Api, from: &str, said: (GroupId, Option<String>)) -> Re
 
 /// Counts what another server should not have sent; nothing waits for it.
 pub(super) async fn refused(api: &Api, from: &str, reason: &str) -> Result<bool, ApiError> {
-    tracing::warn!(server = from, reason, "refused what another server sent");
     metrics::counter!("causeway_servers_refused_total").increment(1);
-    api.servers.was_refused((&api.db, api.clock.now()), from, reason).await?;
+    if let Some(unsaid) = api.servers.was_refused((&api.db, api.clock.now()), from, reason).await? {
+        tracing::warn!(server = from, reason, unsaid, "refused what another server sent");
+    }
     Ok(true)
 }
 
@@ -200,12 +204,20 @@ async fn must_be_home(api: &Api, group: GroupId) -> Result<(), ApiError> {
     Err(ApiError::forbidden(format!("the group is kept by {home}: ask there")))
 }
 
-/// Who asks, as far as this server knows the account to have that device.
-async fn caller_of(api: &Api, ask: &Ask) -> Result<Device, ApiError> {
+/// Who asks about a group, as far as this server knows the account to have that device. Of a server that has
+/// nobody in the group nothing new is noted.
+async fn caller_of(api: &Api, ask: &Ask, group: GroupId) -> Result<Device, ApiError> {
     let who = ask.caller.as_ref();
     let who = who.ok_or_else(|| ApiError::forbidden("this is asked for somebody"))?;
-    let caller = remote_accounts::device(&api.db, who).await?;
-    caller.ok_or_else(|| ApiError::not_found("no such group"))
+    let mut caller = remote_accounts::device(&api.db, who).await?;
+    if caller.is_none() && elsewhere::is_in(&api.db, who.account.server(), group).await? {
+        caller = remote_accounts::note_device(&api.db, who).await?;
+    }
+    caller.ok_or_else(no_such_group)
+}
+
+fn no_such_group() -> ApiError {
+    ApiError::not_found("no such group")
 }
 
 async fn ask(

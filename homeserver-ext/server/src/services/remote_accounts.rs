@@ -66,17 +66,21 @@ pub(crate) async fn keep_shown(
     Ok(wrong)
 }
 
-/// A device of another server's account, as far as it is known that the account has it.
+/// A device of another server's account that a group here names, or did.
 pub(crate) async fn device(db: &Db, who: &Sender) -> Result<Option<Device>, storage::Error> {
-    let is_his = |device: &Device| device.account == who.account;
-    if let Some(device) = devices::by_id(db.read().await?.conn(), &who.device).await? {
-        return Ok(Some(device).filter(is_his));
+    let device = devices::by_id(db.read().await?.conn(), &who.device).await?;
+    Ok(device.filter(|device| device.account == who.account))
+}
+
+/// Likewise, or one that no group names yet and its server has shown: it is noted.
+pub(crate) async fn note_device(db: &Db, who: &Sender) -> Result<Option<Device>, storage::Error> {
+    if let Some(device) = device(db, who).await? {
+        return Ok(Some(device));
     }
     let Some((shown, _)) = known(db, &who.account).await? else { return Ok(None) };
     let device = DeviceOf { member_id: shown.list.member_id, device_id: who.device };
     let mut tx = db.begin_growing().await?;
     servers::know_device(tx.conn(), &who.account, &device).await?;
     tx.commit().await?;
-    let device = devices::by_id(db.read().await?.conn(), &who.device).await?;
-    Ok(device.filter(is_his))
+    self::device(db, who).await
 }

@@ -40,7 +40,7 @@ use tokio::{
 };
 
 pub(crate) use self::line::Stands;
-pub(crate) use self::look_ups::Aside;
+pub(crate) use self::look_ups::{Aside, LookedUp};
 pub(crate) use self::ping::{Pinged, Way};
 pub(crate) use self::rooms::{Came, Leaving, Post, Report, Wishes};
 pub use self::standing::Silent;

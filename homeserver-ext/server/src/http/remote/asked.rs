@@ -9,12 +9,18 @@ use causeway_protocol::{
 use serde_json::{Value, json};
 
 use super::{
-    Api, ApiError, accounts::MAX_CLAIM, caller_of, calls, field, guests, letting_in, must_be_home,
-    of, ops::RemoteOp, parsed, rotation,
+    Api, ApiError,
+    accounts::MAX_CLAIM,
+    calls, field, guests, letting_in, must_be_home, no_such_group, of,
+    ops::{self, RemoteOp},
+    parsed, rotation,
 };
 use crate::services::{
     accounts,
-    groups::{self, elsewhere},
+    groups::{
+        self,
+        elsewhere::{self, Poster},
+    },
     keys, remote_accounts,
 };
 
@@ -45,27 +51,7 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
             let per_hour = api.config.claims_per_hour;
             of(&keys::claim(&api.db, now, &api.shares, who, per_hour, &devices).await?)
         }
-        Call::Op => {
-            if ask.caller.is_none() {
-                return Err(ApiError::forbidden("an op has somebody who posts it"));
-            }
-            let RemoteOp { group, op, mut accounts } = parsed(&ask.body)?;
-            must_be_home(api, group).await?;
-            // Whoever asks about nothing leaves nothing.
-            if elsewhere::epoch(&api.db, group).await?.is_none() {
-                return Err(ApiError::not_found("no such group"));
-            }
-            accounts.retain(|shown| shown.list.account.server() == from);
-            if !api.servers.may_show(now, from, accounts.len()) {
-                api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
-                return Err(ApiError::later("this server shows too many accounts", 1_000));
-            }
-            remote_accounts::keep_shown(&api.db, now, accounts).await?;
-            let caller = caller_of(api, ask).await?;
-            let group = (&*api.config.server_name, group);
-            let done = (&api.db, &api.live);
-            of(&groups::post_op(done.0, done.1, now, &api.shares, &caller, group, &op.0).await?)
-        }
+        Call::Op => op_of(api, from, ask).await,
         Call::Join => letting_in::join_of(api, from, ask).await,
         Call::Invites => letting_in::invites_of(api, ask).await,
         Call::Requests => letting_in::requests_of(api, ask).await,
@@ -80,4 +66,39 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
             Err(ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error))
         }
     }
+}
+
+/// Posts an op, as far as the group lets its poster's server have to do with it.
+async fn op_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
+    let now = api.clock.now();
+    let poster = ask.caller.as_ref();
+    let poster = poster.ok_or_else(|| ApiError::forbidden("an op has somebody who posts it"))?;
+    let RemoteOp { group, op, mut accounts } = parsed(&ask.body)?;
+    must_be_home(api, group).await?;
+    // Whoever has nobody in it, and whom the op lets nobody in of, leaves nothing.
+    let who = (&*api.config.server_name, from);
+    let fits = match elsewhere::poster(&api.db, who, group, &op.0).await? {
+        Poster::Stranger => return Err(no_such_group()),
+        Poster::Former => None,
+        Poster::Member { fits } => Some(fits),
+    };
+    let named = if fits == Some(true) { ops::named(&op.0) } else { Vec::new() };
+    accounts.retain(|shown| {
+        let it = &shown.list.account;
+        let is_poster = poster.account == *it;
+        fits.is_some() && it.server() == from && (is_poster || named.contains(it))
+    });
+    if !api.servers.may_show(now, from, accounts.len()) {
+        api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
+        return Err(ApiError::later("this server shows too many accounts", 1_000));
+    }
+    remote_accounts::keep_shown(&api.db, now, accounts).await?;
+    let caller = match fits {
+        Some(_) => remote_accounts::note_device(&api.db, poster).await?,
+        None => remote_accounts::device(&api.db, poster).await?,
+    };
+    let caller = caller.ok_or_else(no_such_group)?;
+    let group = (&*api.config.server_name, group);
+    let done = (&api.db, &api.live);
+    of(&groups::post_op(done.0, done.1, now, &api.shares, &caller, group, &op.0).await?)
 }

@@ -81,6 +81,26 @@ pub(in crate::http) async fn ask_calls<T: DeserializeOwned>(
     asked: &(impl Serialize + Sync),
 ) -> Result<T, ApiError> {
     let asked = of(&Asked { about, body: asked })?;
+    // Noted before it is known what comes of it: who wants to be in a call may be seen there.
+    let call = match about.what {
+        What::Start => Some(field(asked.get("body").unwrap_or(&Value::Null), "call")?),
+        What::Join | What::Report => about.call,
+        What::Set
+        | What::Leave
+        | What::Decline
+        | What::End
+        | What::Sfu
+        | What::Upgrade
+        | What::Mesh
+        | What::Kick
+        | What::Mute
+        | What::State
+        | What::Page => None,
+    };
+    if call.is_some() || about.what == What::Leave {
+        let who = (caller.row, about.group);
+        calls::takes_part(&api.db, api.clock.now(), who, call).await?;
+    }
     calls_taken(&ask(api, caller, home, Call::Calls, asked).await?)
 }
 
@@ -103,7 +123,7 @@ pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, 
     }
     let about: About = parsed(&ask.body)?;
     must_be_home(api, about.group).await?;
-    let device = caller_of(api, ask).await?;
+    let device = caller_of(api, ask, about.group).await?;
     let (now, here) = (api.clock.now(), &*api.config.server_name);
     let (group, body) = (about.group, ask.body.get("body").unwrap_or(&Value::Null));
     let it = Of { db: &api.db, live: &api.live, now, here, caller: &device, group };

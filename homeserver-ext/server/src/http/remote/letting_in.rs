@@ -86,7 +86,7 @@ pub(super) async fn invites_of(api: &Api, ask: &Ask) -> Result<Value, ApiError> 
     let (db, now) = (&api.db, api.clock.now());
     let group = field(&ask.body, "group")?;
     must_be_home(api, group).await?;
-    let by = caller_of(api, ask).await?;
+    let by = caller_of(api, ask, group).await?;
     if let Some(invite) = field::<Option<NewInvite>>(&ask.body, "create")? {
         invites::create(db, now, &api.shares, &by, group, &invite).await?;
         return Ok(Value::Null);
@@ -128,7 +128,7 @@ pub(super) async fn requests_of(api: &Api, ask: &Ask) -> Result<Value, ApiError>
     let (db, now) = (&api.db, api.clock.now());
     let group = field(&ask.body, "group")?;
     must_be_home(api, group).await?;
-    let by = caller_of(api, ask).await?;
+    let by = caller_of(api, ask, group).await?;
     if let Some(request) = field(&ask.body, "drop")? {
         invites::drop_request(db, now, &api.shares, &by, group, request).await?;
         return Ok(Value::Null);

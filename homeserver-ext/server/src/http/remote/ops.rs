@@ -8,7 +8,7 @@ use causeway_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, AskError, Caller, ask, catch_up, of, taken, unreadable};
+use super::{Api, ApiError, AskError, Caller, ask, catch_up, of, refused, taken, unreadable};
 use crate::services::{accounts, groups::elsewhere};
 
 /// An op, as it is carried to the group's home.
@@ -41,8 +41,9 @@ pub(in crate::http) async fn post_op(
     };
     let head: GroupHead = taken(&answer)?;
     // A home that says yes and has not put it down would have its member believe that somebody is out.
-    if Op::parse(op).is_ok_and(|op| head.epoch < op.epoch()) {
-        return Err(unreadable());
+    let posted = Op::parse(op).ok();
+    if posted.as_ref().is_some_and(|op| head.epoch < op.epoch()) {
+        return false_answer(api, home).await;
     }
     let mut moved = api.live.moved();
     // Its answer overtakes what stands before it, messages among it: the op itself comes behind them.
@@ -53,11 +54,30 @@ pub(in crate::http) async fn post_op(
         Ok::<_, ApiError>(())
     };
     match tokio::time::timeout(api.config.relay_patience, waiting).await {
-        Ok(done) => done.map(|()| head),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(())) => match posted {
+            // What the home gave in its place is another op.
+            Some(op) if !elsewhere::has(&api.db, group, &op).await? => {
+                false_answer(api, home).await
+            }
+            _ => Ok(head),
+        },
         Err(_) => {
             Err(AskError::Unreachable { server: home.to_owned(), since: api.clock.now() }.into())
         }
     }
+}
+
+/// The home said that it had put down what it has not.
+async fn false_answer(api: &Api, home: &str) -> Result<GroupHead, ApiError> {
+    refused(api, home, "op_not_put_down").await?;
+    Err(unreadable())
+}
+
+/// The accounts that an op brings in.
+pub(super) fn named(op: &[u8]) -> Vec<AccountId> {
+    let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) else { return Vec::new() };
+    entries.iter().filter_map(|entry| entry.account.parse().ok()).collect()
 }
 
 async fn ask_op(
@@ -68,10 +88,8 @@ async fn ask_op(
     op: &[u8],
 ) -> Result<Answer, ApiError> {
     let mut named = vec![caller.account.clone()];
-    if let Ok(Body::Add(entries)) = Op::parse(op).and_then(|op| op.body()) {
-        named.extend(entries.iter().filter_map(|entry| entry.account.parse().ok()));
-    }
-    named.retain(|account: &AccountId| account.server() == api.config.server_name);
+    named.extend(self::named(op));
+    named.retain(|account| account.server() == api.config.server_name);
     let mut accounts = Vec::new();
     for account in named {
         let shown = accounts::devices_of(&api.db, &account).await?;

@@ -39,7 +39,8 @@ pub(in crate::http) async fn ask_rotation(
 
 /// Asks the devices here, as an admin elsewhere wants it.
 pub(super) async fn ask_rotation_of(api: &Api, ask: &Ask) -> Result<Value, ApiError> {
-    let (caller, group) = (caller_of(api, ask).await?, field(&ask.body, "group")?);
+    let group = field(&ask.body, "group")?;
+    let caller = caller_of(api, ask, group).await?;
     sender_keys::ask_rotation(&api.db, &api.live, api.clock.now(), &caller, group).await?;
     Ok(Value::Null)
 }

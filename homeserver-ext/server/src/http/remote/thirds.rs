@@ -9,8 +9,18 @@ use causeway_protocol::{
     roster::{Body, Op, Roster},
 };
 
-use super::{Api, ApiError, caller_of, carry_out, field, must_be_home};
-use crate::services::{groups::replica, remote_accounts, servers::Aside};
+use super::{Api, ApiError, carry_out, field, must_be_home};
+use crate::services::{
+    groups::{
+        elsewhere::{self, Poster},
+        replica,
+    },
+    remote_accounts,
+    servers::{Aside, LookedUp},
+};
+
+/// When a server that named too many others may name one more, milliseconds.
+const NAMED_AGAIN_MS: u64 = 60_000;
 
 /// Puts an op aside that brings in accounts of a third server which are not known as it names them; whether
 /// that was done.
@@ -23,18 +33,38 @@ pub(super) async fn put_aside(
     let (Ok(group), Ok(op)) = (field(&ask.body, "group"), field::<OpBytes>(&ask.body, "op")) else {
         return Ok(false);
     };
-    let unknown = unknown(api, from, &[&*op.0]).await?;
+    must_be_home(api, group).await?;
+    // Nobody has servers asked who is not in the group, or by an op that it would not take.
+    let who = (&*api.config.server_name, from);
+    let poster = elsewhere::poster(&api.db, who, group, &op.0).await?;
+    if poster != (Poster::Member { fits: true }) {
+        return Ok(false);
+    }
+    let aside = Aside::Ask(from.to_owned(), to, ask.clone());
+    look_up(api, from, &[&*op.0], aside).await
+}
+
+/// Has the servers asked whose accounts these ops name that are not known so, and puts something aside until
+/// then; whether that was done.
+async fn look_up(api: &Api, from: &str, ops: &[&[u8]], aside: Aside) -> Result<bool, ApiError> {
+    let (now, here) = (api.clock.now(), &*api.config.server_name);
+    let unknown = unknown(api, from, ops).await?;
     if unknown.is_empty() {
         return Ok(false);
     }
-    must_be_home(api, group).await?;
-    // Nobody has servers asked who is not in a group here.
-    if !replica::is_known(&api.db, group).await? {
-        return Err(ApiError::not_found("no such group"));
+    let new = replica::unknown_servers(&api.db, here, ops).await?;
+    if new > 0 && !api.servers.may_name(now, from, new) {
+        api.servers.was_limited((&api.db, now), from, "new servers an hour").await?;
+        return Err(ApiError::later("this server names too many others", NAMED_AGAIN_MS));
     }
-    caller_of(api, ask).await?;
-    let aside = Aside::Ask(from.to_owned(), to, ask.clone());
-    Ok(api.servers.look_up((&api.db, api.clock.now()), unknown, aside).await?)
+    match api.servers.look_up((&api.db, now), unknown, aside).await? {
+        LookedUp::Aside => Ok(true),
+        LookedUp::Nothing => Ok(false),
+        LookedUp::Full => {
+            api.servers.was_limited((&api.db, now), from, "ops put aside").await?;
+            Err(ApiError::later("too many ops of this server wait for third servers", 1_000))
+        }
+    }
 }
 
 /// Puts ops aside likewise, which a group's home lost and `from` has.
@@ -47,13 +77,11 @@ pub(super) async fn put_ops_aside(
     if replica::other_home(&api.db, &api.config.server_name, group).await?.is_some() {
         return Ok(false);
     }
-    let ops: Vec<&[u8]> = page.ops.iter().map(|op| &*op.0).collect();
-    let Ok(unknown) = unknown(api, from, &ops).await else { return Ok(false) };
-    if unknown.is_empty() {
-        return Ok(false);
-    }
+    let mut ops: Vec<&[u8]> = page.ops.iter().map(|op| &*op.0).collect();
+    ops.truncate(elsewhere::that_follow(&api.db, from, group, &ops).await?);
     let aside = Aside::Ops(from.to_owned(), group);
-    Ok(api.servers.look_up((&api.db, api.clock.now()), unknown, aside).await?)
+    // Where nobody may be asked they are judged as they are.
+    Ok(look_up(api, from, &ops, aside).await.unwrap_or(false))
 }
 
 /// Of which other servers than `from` accounts are not known as ops name them.

@@ -4,11 +4,11 @@ use causeway_protocol::{
     api::{OpBytes, OpPage},
     ids::{Epoch, GroupId, RosterHash},
     link::Head,
-    roster::Op,
+    roster::{Op, Roster},
 };
 use causeway_store::{Conn, Db};
 
-use super::MAX_OPS;
+use super::{MAX_OPS, server_beyond};
 use crate::storage::{
     self,
     groups::{self, Group},
@@ -85,6 +85,94 @@ pub(crate) async fn hear(db: &Db, server: &str, said: &Head) -> Result<Heard, st
         let group = said.group;
         Heard::Tell(Head { group, stream: None, seq: None, epoch: until, roster_hash })
     }))
+}
+
+/// What a server has to do with a group of this home to which it has an op posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Poster {
+    /// Nobody of it is or was in the group, and the op lets nobody of it in.
+    Stranger,
+    /// It had somebody in the group: of it nothing new is noted.
+    Former,
+    /// Somebody of it is in the group, or comes in by the op.
+    Member {
+        /// Whether the op is signed by who may, and goes on where the group stands. Who is registered is to
+        /// be seen.
+        fits: bool,
+    },
+}
+
+/// Judges who posts an op to a group here by what is known of it, before anything is noted or asked.
+pub(crate) async fn poster(
+    db: &Db,
+    (here, server): (&str, &str),
+    id: GroupId,
+    op: &[u8],
+) -> Result<Poster, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(Poster::Stranger) };
+    let before = groups::roster(read.conn(), group.row).await?;
+    let after = Op::parse(op).ok().and_then(|op| next(&before, &op));
+    if has_member(&before, server) || after.as_ref().is_some_and(|it| has_member(it, server)) {
+        let fits = after.is_some_and(|after| server_beyond(here, &after).is_none());
+        return Ok(Poster::Member { fits });
+    }
+    let was_in = shared::was_in_until(read.conn(), group.row, server).await?;
+    Ok(if was_in.is_some() { Poster::Former } else { Poster::Stranger })
+}
+
+/// How many of these ops go on, one after the other, from where a group stands here, or from its beginning
+/// where it is not known; none, where that makes no roster with anybody of `server` in it.
+pub(crate) async fn that_follow(
+    db: &Db,
+    server: &str,
+    id: GroupId,
+    ops: &[&[u8]],
+) -> Result<usize, storage::Error> {
+    let mut read = db.read().await?;
+    let mut roster = match groups::by_id(read.conn(), id).await? {
+        Some(group) => Some(groups::roster(read.conn(), group.row).await?),
+        None => None,
+    };
+    drop(read);
+    let mut is_in = roster.as_ref().is_some_and(|roster| has_member(roster, server));
+    let mut count = 0;
+    for op in ops.iter().map_while(|op| Op::parse(op).ok().filter(|op| op.group() == id)) {
+        roster = match roster {
+            Some(before) if op.epoch() <= before.epoch() => Some(before),
+            Some(before) => next(&before, &op),
+            None => Roster::create(&op).ok(),
+        };
+        let Some(roster) = &roster else { break };
+        is_in |= has_member(roster, server);
+        count += 1;
+    }
+    Ok(if is_in { count } else { 0 })
+}
+
+/// The roster that an op makes of this one, if it goes on from it.
+fn next(before: &Roster, op: &Op) -> Option<Roster> {
+    let goes_on = Some(op.epoch()) == before.epoch().next() && op.prev() == before.hash();
+    if goes_on { before.apply(op).ok() } else { None }
+}
+
+fn has_member(roster: &Roster, server: &str) -> bool {
+    roster.members().values().any(|member| member.account.server() == server)
+}
+
+/// Whether a server has a member of a group that is known here.
+pub(crate) async fn is_in(db: &Db, server: &str, id: GroupId) -> Result<bool, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(false) };
+    Ok(has_member(&groups::roster(read.conn(), group.row).await?, server))
+}
+
+/// Whether this op stands in its place in a group here.
+pub(crate) async fn has(db: &Db, id: GroupId, op: &Op) -> Result<bool, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(false) };
+    let known = groups::op_hash(read.conn(), group.row, op.epoch()).await?;
+    Ok(known == Some(op.hash()))
 }
 
 /// The roster that the op of an epoch made.

@@ -132,10 +132,10 @@ async fn go_on(
 pub(crate) async fn unknown_servers(
     db: &Db,
     here: &str,
-    ops: &[Vec<u8>],
+    ops: &[impl AsRef<[u8]> + Sync],
 ) -> Result<usize, storage::Error> {
     let mut named = BTreeSet::new();
-    for op in ops.iter().filter_map(|op| Op::parse(op).ok()) {
+    for op in ops.iter().filter_map(|op| Op::parse(op.as_ref()).ok()) {
         let Ok(Body::Add(entries)) = op.body() else { continue };
         let accounts = entries.iter().filter_map(|entry| entry.account.parse::<AccountId>().ok());
         named.extend(accounts.map(|account| account.server().to_owned()));

@@ -14,8 +14,12 @@ use super::{AskError, Servers, lock, random};
 
 /// What is put aside at once, of all servers; beyond it nothing is waited for.
 const MAX_ASIDE: usize = 256;
+/// Of that, what one server sent.
+const MAX_OF_ONE: usize = 16;
 /// Accounts that are asked for at once.
 const MAX_ASKED: usize = 2_048;
+/// Of these, for one server: as many as one op may name.
+const MAX_FOR_ONE: usize = 512;
 /// How long a server is waited for, milliseconds: whoever asked waits no longer.
 const PATIENCE_MS: u64 = 30_000;
 /// How long an answer is good, milliseconds: what does not fit it is judged as it is.
@@ -30,6 +34,26 @@ pub(crate) enum Aside {
     Ops(String, GroupId),
 }
 
+impl Aside {
+    /// Which server sent it.
+    fn from(&self) -> &str {
+        match self {
+            Self::Ask(from, ..) | Self::Ops(from, _) => from,
+        }
+    }
+}
+
+/// What became of what needs accounts of third servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LookedUp {
+    /// It is put aside until they have answered.
+    Aside,
+    /// All have just answered: it is judged as it is.
+    Nothing,
+    /// There is no room for it.
+    Full,
+}
+
 /// What is asked for, and what waits for it. A restart forgets it: whoever waits asks again.
 #[derive(Default)]
 pub(super) struct LookUps {
@@ -39,14 +63,13 @@ pub(super) struct LookUps {
 }
 
 impl Servers {
-    /// Asks the servers of these accounts for them, and puts something aside until they have answered;
-    /// `false` where there is no room for it, or all have just answered.
+    /// Asks the servers of these accounts for them, and puts something aside until they have answered.
     pub(crate) async fn look_up(
         &self,
         (db, now): (&Db, Timestamp),
         mut accounts: Vec<AccountId>,
         aside: Aside,
-    ) -> Result<bool, AskError> {
+    ) -> Result<LookedUp, AskError> {
         let until = now.plus_ms(PATIENCE_MS);
         let asked: Vec<AccountId> = {
             let mut asked = lock(&self.look_ups.asked);
@@ -56,13 +79,19 @@ impl Servers {
             answered.retain(|(_, until)| now < *until);
             accounts.retain(|account| answered.iter().all(|(known, _)| known != account));
             if accounts.is_empty() {
-                return Ok(false);
+                return Ok(LookedUp::Nothing);
             }
             waiting.retain(|(_, until, _)| now < *until);
-            if waiting.len() >= MAX_ASIDE || asked.len() + accounts.len() > MAX_ASKED {
-                return Ok(false);
-            }
             if !waiting.iter().any(|(_, _, known)| *known == aside) {
+                let its = waiting.iter().filter(|(_, _, known)| known.from() == aside.from());
+                let its: Vec<_> = its.map(|(accounts, ..)| accounts.len()).collect();
+                if waiting.len() >= MAX_ASIDE
+                    || its.len() >= MAX_OF_ONE
+                    || asked.len() + accounts.len() > MAX_ASKED
+                    || its.iter().sum::<usize>() + accounts.len() > MAX_FOR_ONE
+                {
+                    return Ok(LookedUp::Full);
+                }
                 waiting.push((accounts.clone(), until, aside));
             }
             asked.iter().map(|(_, account, _)| account.clone()).collect()
@@ -79,7 +108,7 @@ impl Servers {
             line.lock().await.put_first(&ask, now, until);
         }
         self.news.notify_one();
-        Ok(true)
+        Ok(LookedUp::Aside)
     }
 
     /// The account for which `from` answers.

@@ -13,7 +13,7 @@ use causeway_server::Config;
 use serde_json::{Value, json};
 
 use super::{
-    OTHER,
+    OTHER, at,
     groups::{until_epoch, with_carol},
     peer::Peer,
     restarted, two,
@@ -271,4 +271,62 @@ async fn a_call_is_full_before_its_state_is_too_long_to_be_told() {
         joined.ok::<CallState>();
     }
     assert!(full.expect("it was never full").error.contains("this call is full"));
+}
+
+/// Whether a home that asks is told that somebody of this server is there.
+async fn is_shown(server: &Server, home: &mut Peer, group: &Group, who: &Person) -> bool {
+    let body = json!({ "group": group.id(), "there": [who.device()] });
+    let until = Timestamp(server.now().0 + 1_000);
+    let ask = Ask { call: Call::Calls, caller: None, until, body };
+    let ask = Item::Ask(ItemId::new(random()), ask).to_json();
+    super::wire::hand_in(server, OTHER, home.frame(vec![ask])).await;
+    loop {
+        for item in home.said(server).await {
+            if let Item::Answer(_, answer) = item {
+                let there = answer.body["there"].as_array().expect("an answer").clone();
+                return there.contains(&json!(who.device()));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_home_sees_of_those_elsewhere_who_is_connected_only_while_they_are_in_its_call() {
+    let server = at("a.example").await;
+    let alice = server.person("alice").await;
+    let mallory = Person::at("mallory", OTHER);
+    let mut home = Peer::new(OTHER);
+    let mut theirs = Group::begun(Group::first_op(&mallory));
+    theirs.install(theirs.op(&mallory, &Body::Add(vec![alice.entry(0)])));
+    let frame = home.frame(vec![super::groups::ops(&theirs, &theirs.ops)]);
+    super::wire::hand_in(&server, OTHER, frame).await;
+    let mut stream = alice.stream(&server).await;
+    stream.hello().await;
+    // She is connected, and in no call; that it tells of one with her in it changes nothing.
+    assert!(!is_shown(&server, &mut home, &theirs, &alice).await);
+    let call: CallId = new_id();
+    let asks = async |home: &mut Peer, what: &str| {
+        let path = theirs.path(&format!("/calls/{call}/{what}"));
+        let body = if what == "join" { json!({ "caps": [] }) } else { json!({}) };
+        let refusal = json!({ "errcode": "M_NOT_FOUND", "error": "gone" });
+        let answered = home.answer_next(&server, 404, refusal);
+        let (answer, ()) = tokio::join!(alice.post(&server, &path, &body), answered);
+        assert_eq!(answer.status, 404, "{}", answer.text());
+    };
+    asks(&mut home, "join").await;
+    assert!(is_shown(&server, &mut home, &theirs, &alice).await);
+    asks(&mut home, "leave").await;
+    assert!(!is_shown(&server, &mut home, &theirs, &alice).await);
+    // Whose call is over is not shown either, nor who is not connected.
+    asks(&mut home, "join").await;
+    assert!(is_shown(&server, &mut home, &theirs, &alice).await);
+    let over = json!({
+        "call": call, "group": theirs.id(), "version": 9, "epoch": 1, "topology": "ended",
+        "intent": "audio", "bridged": false, "started_ms": 1,
+        "started_by": { "account": mallory.account, "device": mallory.device() }, "ended_ms": 2, "reason": "left", "participants": [], "accounts": [],
+    });
+    let over: CallState = serde_json::from_value(over).unwrap();
+    let told = home.frame(vec![change(&theirs, Epoch(1), &over)]);
+    super::wire::hand_in(&server, OTHER, told).await;
+    assert!(!is_shown(&server, &mut home, &theirs, &alice).await);
 }
