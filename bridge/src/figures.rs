@@ -126,6 +126,9 @@ pub const ALL: &[(&str, &str)] = &[
     ),
     ("causeway_servers_gaps_total", "Times that a server lost more than another keeps."),
     ("causeway_servers_malformed_total", "Frames of other servers that made no sense."),
+    ("causeway_servers_limited_total", "Times that another server came to a limit."),
+    ("causeway_servers_dropped_total", "Frames dropped because none before them came."),
+    ("causeway_servers_forgotten_total", "Other servers and their accounts forgotten, by what."),
     ("causeway_servers_denied_total", "Frames of servers that the configuration denies."),
     (
         "causeway_sync_not_understood_total",

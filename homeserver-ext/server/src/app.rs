@@ -44,6 +44,8 @@ pub struct App {
     api: Api,
     /// Behind which group upkeep goes on to look for what all have read.
     looked: Arc<Mutex<GroupRow>>,
+    /// Likewise, for accounts of other servers and these.
+    elsewhere: Arc<Mutex<upkeep::elsewhere::Looked>>,
     /// When rooms of calls are looked into again.
     due: Arc<tokio::sync::Mutex<Due>>,
 }
@@ -122,7 +124,8 @@ impl App {
             stopping: CancellationToken::new(),
         };
         let due = Arc::new(tokio::sync::Mutex::new(due));
-        Ok(Self { api, looked: Arc::new(Mutex::new(mailbox::NO_GROUP)), due })
+        let looked = Arc::new(Mutex::new(mailbox::NO_GROUP));
+        Ok(Self { api, looked, elsewhere: Arc::default(), due })
     }
 
     /// Serves the native API and `/ready` on `listener` until `stop` is cancelled; then ends requests
@@ -286,6 +289,11 @@ impl App {
             while parked::drop_left(&self.api.db, self.api.clock.now()).await? {}
             while upkeep::purge(&self.api.db, &self.api.live, self.api.clock.now(), now).await? {}
             self.api.links.let_go(self.api.clock.now());
+            let looked = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let servers = &self.api.servers;
+            let links = (|name: &str| servers.may_forget(name), |name: &str| servers.forget(name));
+            let looked = upkeep::elsewhere::forget((&self.api.db, now), links, looked).await?;
+            *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = looked;
             kept::let_go(&self.api.db, now, self.api.config.keep_read).await?;
             events::prune(&self.api.db, now).await?;
             while calls::forget(&self.api.db, now).await? {}

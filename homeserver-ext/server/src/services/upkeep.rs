@@ -1,5 +1,6 @@
 //! What is done without being asked: overdue rows go, and their senders are told.
 
+pub(crate) mod elsewhere;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
@@ -36,6 +37,8 @@ const GROUPS: u32 = 256;
 const ROWS: u32 = 512;
 /// How long a request to join waits.
 const REQUEST_MS: u64 = 30 * DAY_MS;
+/// How long a device is taken to be in a call of another server, of whose end nobody told.
+const CALL_MS: u64 = 7 * DAY_MS;
 /// Devices that are gone whose rest goes together.
 const FORMER: u32 = 16;
 /// How long devices that are gone, and keys that were claimed, are remembered: longer than anything
@@ -103,11 +106,10 @@ pub(crate) async fn purge(
     accounts::forget_lists(tx.conn(), now.minus_ms(accounts::FORMER_MS)).await?;
     invites::prune_requests(tx.conn(), now.minus_ms(REQUEST_MS)).await?;
     invites::forget_ended(tx.conn(), now.minus_ms(REQUEST_MS), BATCH).await?;
-    let before = now.minus_ms(FORMER_MS);
-    let accounts = servers::forget_accounts(tx.conn(), before, BATCH).await?;
+    calls::elsewhere::forget(tx.conn(), now.minus_ms(CALL_MS), BATCH).await?;
     let taken = servers::progress::forget_taken(tx.conn(), now, BATCH).await?;
     let given = servers::given::forget(tx.conn(), now, BATCH).await?;
-    let left_over = [accounts, taken, given].iter().any(|count| *count >= u64::from(BATCH));
+    let left_over = [taken, given].iter().any(|count| *count >= u64::from(BATCH));
     let left_over = left_over | forget_former(tx.conn(), seen, now).await?;
     let mut script = Script::default();
     events::add(&mut script, now, Event::MessageExpired, rows);

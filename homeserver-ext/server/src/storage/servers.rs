@@ -1,5 +1,6 @@
 //! Other servers: how far what comes from them was taken, and what they said of their accounts.
 
+pub(crate) mod ends;
 pub(crate) mod forward;
 pub(crate) mod given;
 pub(crate) mod left;
@@ -424,30 +425,4 @@ pub(crate) async fn servers_of(
         }
     }
     Ok(by_server)
-}
-
-/// Forgets accounts that nobody has asked for since `before`, so many at most; how many there were.
-pub(crate) async fn forget_accounts(
-    conn: &mut Conn,
-    before: Timestamp,
-    most: u32,
-) -> Result<u64, Error> {
-    let gone: Vec<String> = sqlx::query_scalar(
-        "DELETE FROM remote_accounts WHERE account IN (
-             SELECT account FROM remote_accounts a WHERE asked_ms < $1
-                AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.account = a.account)
-             ORDER BY asked_ms LIMIT $2)
-         RETURNING account",
-    )
-    .bind(ms(before))
-    .bind(most)
-    .fetch_all(&mut *conn)
-    .await?;
-    for account in &gone {
-        sqlx::query("DELETE FROM remote_devices WHERE account = $1")
-            .bind(account)
-            .execute(&mut *conn)
-            .await?;
-    }
-    Ok(gone.len() as u64)
 }

@@ -11,6 +11,7 @@ mod progress;
 mod put_back;
 mod relay;
 mod rotation;
+mod strangers;
 mod thirds;
 mod wire;
 
