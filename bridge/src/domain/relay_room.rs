@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::ids::GroupId;
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -30,6 +30,9 @@ const LEAVES_MS: u64 = 60_000;
 const UNANSWERED_MS: u64 = 3_600_000;
 /// How long an agent's invitation is kept while nobody has told of its room.
 const UNTOLD_MS: u64 = 600_000;
+/// How long one waits to invite an agent again that did not come into a room, twice as long each time, and at most.
+const AGAIN_MS: u64 = 600_000;
+const MAX_AGAIN_MS: u64 = 86_400_000;
 /// Servers of which that is known at once.
 const MAX_SERVERS: usize = 4_096;
 
@@ -347,6 +350,45 @@ impl Invites {
         if let Some(invited) = self.0.get_mut(server) {
             invited.until_ms = now_ms + REFUSED_MS;
         }
+    }
+}
+
+/// When an agent that was invited, and did not come or is gone, is invited into the same room again: sooner it
+/// may have lost the invitation, later it does not want to come.
+#[derive(Debug, Default)]
+pub struct Again(BTreeMap<(OwnedRoomId, OwnedServerName), Once>);
+
+/// An invitation.
+#[derive(Debug, Clone, Copy)]
+struct Once {
+    /// The next not before.
+    next_ms: u64,
+    wait_ms: u64,
+}
+
+impl Again {
+    /// Whether it may be now.
+    pub fn may(&self, room: &RoomId, server: &ServerName, now_ms: u64) -> bool {
+        let once = self.0.get(&(room.to_owned(), server.to_owned()));
+        once.is_none_or(|once| once.next_ms <= now_ms)
+    }
+
+    /// It is.
+    pub fn invited(&mut self, room: &RoomId, server: &ServerName, now_ms: u64) {
+        let fresh = Once { next_ms: 0, wait_ms: AGAIN_MS / 2 };
+        let once = self.0.entry((room.to_owned(), server.to_owned())).or_insert(fresh);
+        once.wait_ms = (once.wait_ms * 2).min(MAX_AGAIN_MS);
+        once.next_ms = now_ms + once.wait_ms;
+    }
+
+    /// Of a room only those are remembered whose agents are missing there.
+    pub fn keep_missing(&mut self, room: &RoomId, missing: &BTreeSet<OwnedServerName>) {
+        self.0.retain(|(of, server), _| of != room || missing.contains(server));
+    }
+
+    /// Of other rooms nothing is remembered.
+    pub fn keep(&mut self, rooms: &BTreeSet<OwnedRoomId>) {
+        self.0.retain(|(room, _), _| rooms.contains(room));
     }
 }
 

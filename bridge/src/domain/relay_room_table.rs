@@ -189,6 +189,32 @@ fn a_server_is_invited_four_times_at_once_then_rarely_and_after_a_refusal_hourly
 }
 
 #[test]
+fn who_does_not_come_is_invited_again_after_ten_minutes_then_twice_as_late_each_time() {
+    let (r, other) = (room("!r:a.example"), room("!s:a.example"));
+    let (b, c) = (server("b.example"), server("c.example"));
+    let mut again = Again::default();
+    let (mut now, mut waits) = (5, Vec::new());
+    for _ in 0..10 {
+        assert!(again.may(&r, &b, now));
+        again.invited(&r, &b, now);
+        let wait = (1..=1_440).find(|minutes| again.may(&r, &b, now + minutes * 60_000)).unwrap();
+        assert!(!again.may(&r, &b, now + wait * 60_000 - 1));
+        waits.push(wait);
+        now += wait * 60_000;
+    }
+    assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440]);
+    again.invited(&r, &b, now);
+    assert!(again.may(&other, &b, now) && again.may(&r, &c, now), "each for itself");
+    // While it is missing that is remembered; once it came, or none is wished any more, it is not.
+    again.keep(&[r.clone()].into());
+    again.keep_missing(&other, &[].into());
+    again.keep_missing(&r, &[b.clone()].into());
+    assert!(!again.may(&r, &b, now));
+    again.keep_missing(&r, &[].into());
+    assert!(again.may(&r, &b, now));
+}
+
+#[test]
 fn whoever_invites_into_many_rooms_keeps_nobody_elses_invitation_out() {
     let mut invites = BTreeMap::new();
     remember(&mut invites, 8, room("!of-a"), agent("a.example"));

@@ -23,7 +23,7 @@ use super::{Agent, Remedy};
 use crate::{
     domain::{
         ghost::Names,
-        relay_room::{self, Invites, Leaving, MESSAGE, Next, Tended, Untold, Wish},
+        relay_room::{self, Again, Invites, Leaving, MESSAGE, Next, Tended, Untold, Wish},
     },
     gateway::{
         door::{DoorError, Post, Report},
@@ -290,6 +290,7 @@ struct Keeper {
     /// Rooms in which all is as it should be, and what was wished then.
     settled: BTreeMap<GroupId, Wish>,
     invites: Invites,
+    again: Again,
     leaving: Leaving,
     unanswered: Leaving,
     untold: Untold,
@@ -319,6 +320,7 @@ impl Keeper {
             of: None,
             settled: BTreeMap::new(),
             invites: Invites::default(),
+            again: Again::default(),
             leaving: Leaving::told(),
             unanswered: Leaving::invited(),
             untold: Untold::default(),
@@ -387,6 +389,7 @@ impl Keeper {
             leave(agent, user, room).await;
         }
         self.leaving.keep(&wanted);
+        self.again.keep(&wanted);
         self.unanswered.keep(&wanted);
         self.decline_untold(seen, &told);
         let reports: Vec<_> = all.iter().map(|(_, tending)| tending.report.clone()).collect();
@@ -400,6 +403,8 @@ impl Keeper {
                 now_in.push(report.room.clone());
             }
             seen.with(|inner| inner.invites.remove(&report.room));
+            let missing = wish.servers.iter().filter(|it| !tended.joined.contains(*it)).cloned();
+            self.again.keep_missing(&report.room, &missing.collect());
             let is_done = self.act(agent, user, (&report.room, tended)).await;
             is_all_settled &= is_settled;
             if is_done && is_settled {
@@ -483,12 +488,15 @@ impl Keeper {
         }
         for server in tended.invite {
             let now_ms = self.now_ms();
-            if !self.invites.take(&server, now_ms) {
+            if !self.again.may(room, &server, now_ms) || !self.invites.take(&server, now_ms) {
                 is_done = false;
                 continue;
             }
             match invite(agent, user, room, &server).await {
-                Ok(()) => agent.steps.reached(Step::InvitedAgents).await,
+                Ok(()) => {
+                    self.again.invited(room, &server, now_ms);
+                    agent.steps.reached(Step::InvitedAgents).await;
+                }
                 Err(error) => {
                     tracing::debug!(%error, %server, "its agent is not invited yet");
                     self.invites.refused(&server, now_ms);

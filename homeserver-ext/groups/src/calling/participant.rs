@@ -479,7 +479,7 @@ impl Participant {
                     Signal::Key { index, .. } => Some(index),
                     _ => None,
                 };
-                let is_told = self.saying.say(to, Saying { signal: signal_of, key });
+                let is_told = self.saying.say(to, Saying::new(signal_of, key));
                 if let Some(index) = key.filter(|_| !is_told) {
                     self.input(Input::Given { to, index, giving: Giving::Done }).await;
                 }

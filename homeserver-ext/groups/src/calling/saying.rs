@@ -16,7 +16,10 @@ use futures_util::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::sdk::{Client, INSISTS, SignalError};
+use crate::{
+    machine::Batch,
+    sdk::{Client, INSISTS, SignalError},
+};
 
 /// Signals that wait for one device; there are fewer for a connection.
 const MOST: usize = 64;
@@ -43,6 +46,14 @@ pub(super) struct Saying {
     pub(super) signal: CallSignal,
     /// Where it is a frame key, which.
     pub(super) key: Option<u8>,
+    /// As it was sealed, where it was, and the server did not answer.
+    sealed: Option<Batch>,
+}
+
+impl Saying {
+    pub(super) const fn new(signal: CallSignal, key: Option<u8>) -> Self {
+        Self { signal, key, sealed: None }
+    }
 }
 
 /// What became of it.
@@ -102,11 +113,11 @@ impl Sayings {
         self.going.is_empty()
     }
 
-    fn go(&self, to: DeviceId, saying: Saying, later: Duration) {
+    fn go(&self, to: DeviceId, mut saying: Saying, later: Duration) {
         let (client, group) = (self.client.clone(), self.group);
         self.going.push(Box::pin(async move {
             sleep(later).await;
-            let done = tell(&client, group, to, &saying).await;
+            let done = tell(&client, group, to, &mut saying).await;
             (to, saying, done)
         }));
     }
@@ -117,12 +128,13 @@ async fn tell(
     client: &Client,
     group: GroupId,
     to: DeviceId,
-    saying: &Saying,
+    saying: &mut Saying,
 ) -> Result<(), SignalError> {
     let insists = saying.key.map_or(INSISTS, |_| KEY_INSISTS);
     let until = Instant::now() + TRIES_FOR;
     loop {
-        let told = client.signal_within(insists, group, to, &saying.signal).await;
+        let told =
+            client.signal_within(insists, (group, to), &saying.signal, &mut saying.sealed).await;
         let again = matches!(told, Err(SignalError::Nobody | SignalError::Contended));
         if !again || Instant::now() + TRIES_EVERY >= until {
             return told;

@@ -159,12 +159,17 @@ impl Link {
         self.connection.set_local_description(answer).await.map_err(library)?;
         self.add(checked.candidates).await?;
         self.add_early().await?;
-        Ok(Signal::Answer { sdp, offer: checked.ufrag })
+        Ok(Signal::Answer { sdp, offer: Some(checked.ufrag) })
     }
 
     /// Takes the other side's answer to the offer.
-    pub(super) async fn answered(&mut self, offer: &str, checked: Checked) -> Result<(), Refused> {
-        if self.offered.as_deref() != Some(offer) {
+    pub(super) async fn answered(
+        &mut self,
+        offer: Option<&str>,
+        checked: Checked,
+    ) -> Result<(), Refused> {
+        let offered = self.offered.as_deref().ok_or(Refused::OutOfTurn)?;
+        if offer.is_some_and(|offer| offer != offered) {
             return Err(Refused::OutOfTurn);
         }
         self.is_same(&checked.fingerprint)?;
@@ -379,7 +384,7 @@ mod tests {
         let mut other = open().await;
         let answer = other.answer(description::check(offer).unwrap()).await.unwrap();
         other.close().await;
-        let Signal::Answer { sdp, offer } = answer else { panic!("{answer:?}") };
+        let Signal::Answer { sdp, offer: Some(offer) } = answer else { panic!("{answer:?}") };
         (description::check(&sdp).unwrap(), offer)
     }
 
@@ -388,12 +393,12 @@ mod tests {
         let (mut before, mut now) = (open().await, open().await);
         let (first, second) = (before.offer(false).await.unwrap(), now.offer(false).await.unwrap());
         let (answer, to) = answered(&first).await;
-        assert!(matches!(now.answered(&to, answer).await, Err(Refused::OutOfTurn)));
+        assert!(matches!(now.answered(Some(&to), answer).await, Err(Refused::OutOfTurn)));
         let (answer, to) = answered(&second).await;
-        now.answered(&to, answer).await.unwrap();
+        now.answered(Some(&to), answer).await.unwrap();
         // Said again it answers nothing.
         let (answer, to) = answered(&second).await;
-        assert!(matches!(now.answered(&to, answer).await, Err(Refused::OutOfTurn)));
+        assert!(matches!(now.answered(Some(&to), answer).await, Err(Refused::OutOfTurn)));
         before.close().await;
         now.close().await;
     }

@@ -156,7 +156,7 @@ impl Pair {
             Signal::Answer { sdp, offer } => {
                 let checked = description::check(&sdp)?;
                 let link = self.link.as_mut().filter(|_| self.offers).ok_or(Refused::OutOfTurn)?;
-                link.answered(&offer, checked).await
+                link.answered(offer.as_deref(), checked).await
             }
             Signal::Ice { candidates } => {
                 self.link.as_mut().ok_or(Refused::NoConnection)?.add(candidates).await

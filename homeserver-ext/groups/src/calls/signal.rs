@@ -27,8 +27,10 @@ pub enum Signal {
     Answer {
         /// Without candidates.
         sdp: String,
-        /// Which offer it answers, by its `ice-ufrag`: another may have been made since.
-        offer: String,
+        /// Which offer it answers, by its `ice-ufrag`: another may have been made since. Without it, the one
+        /// that there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offer: Option<String>,
     },
     /// Ways on which the sender may be reached.
     #[serde(rename = "group_call_ice")]
@@ -162,8 +164,12 @@ mod tests {
                 r#"{"restart":true,"sdp":"v=0","t":"group_call_offer"}"#,
             ),
             (
-                Signal::Answer { sdp: "v=0".into(), offer: "Uf4g".into() },
+                Signal::Answer { sdp: "v=0".into(), offer: Some("Uf4g".into()) },
                 r#"{"offer":"Uf4g","sdp":"v=0","t":"group_call_answer"}"#,
+            ),
+            (
+                Signal::Answer { sdp: "v=0".into(), offer: None },
+                r#"{"sdp":"v=0","t":"group_call_answer"}"#,
             ),
             (
                 Signal::Ice { candidates: vec!["candidate:1".into()] },
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_or_unknown_is_refused() {
-        let huge = Signal::Answer { sdp: "a".repeat(SIGNAL_MAX), offer: "Uf4g".into() }.to_json();
+        let huge = Signal::Answer { sdp: "a".repeat(SIGNAL_MAX), offer: None }.to_json();
         assert_eq!(
             Signal::from_json(huge.as_bytes()),
             Err(Refused::TooLarge(huge.len(), SIGNAL_MAX))

@@ -139,29 +139,38 @@ impl Client {
         to: DeviceId,
         signal: &CallSignal,
     ) -> Result<(), SignalError> {
-        self.signal_within(INSISTS, group, to, signal).await
+        self.signal_within(INSISTS, (group, to), signal, &mut None).await
     }
 
-    /// As [`Client::signal`]; a server that does not answer is asked for so long.
+    /// As [`Client::signal`]; a server that does not answer is asked for so long. What is `sealed` is kept
+    /// then, to be said as it is another time: each that is sealed anew takes a key of the Olm session.
     pub(crate) async fn signal_within(
         &self,
         insists: Duration,
-        group: GroupId,
-        to: DeviceId,
+        (group, to): (GroupId, DeviceId),
         signal: &CallSignal,
+        sealed: &mut Option<Batch>,
     ) -> Result<(), SignalError> {
         self.compare().await?;
         for _ in 0..TRIES {
-            match self.seal_signal((group, to), signal).await? {
-                Signalling::Nobody => return Err(SignalError::Nobody),
-                Signalling::Unprepared(needs) => self.provide(needs).await?,
-                Signalling::Sealed(batch) => match self.post_signal(&batch, insists).await {
-                    Ok(()) => return Ok(()),
-                    Err(SdkError::Call(CallError::Stale { .. })) => {
-                        self.sync_group(group).await?;
+            let batch = match sealed.take() {
+                Some(batch) => batch,
+                None => match self.seal_signal((group, to), signal).await? {
+                    Signalling::Nobody => return Err(SignalError::Nobody),
+                    Signalling::Sealed(batch) => batch,
+                    Signalling::Unprepared(needs) => {
+                        self.provide(needs).await?;
+                        continue;
                     }
-                    Err(error) => return Err(error.into()),
                 },
+            };
+            match self.post_signal(&batch, insists).await {
+                Ok(()) => return Ok(()),
+                Err(SdkError::Call(CallError::Stale { .. })) => self.sync_group(group).await?,
+                Err(error) => {
+                    *sealed = Some(batch);
+                    return Err(error.into());
+                }
             }
         }
         Err(SignalError::Contended)
@@ -169,17 +178,18 @@ impl Client {
 
     /// As the same bytes until the server has them, so that nothing is said twice.
     async fn post_signal(&self, batch: &Batch, insists: Duration) -> Result<(), SdkError> {
-        let (until, mut backoff) = (Instant::now() + insists, Backoff::default());
+        let (began, mut backoff) = (Instant::now(), Backoff::default());
         loop {
             let error = match self.post_once(batch).await {
                 Err(SdkError::Call(error)) if error.is_transient() => error,
                 ended => return ended.map(drop),
             };
-            let wait = match error {
-                CallError::RetryAfter { ms, .. } => Duration::from_millis(ms),
-                _ => backoff.failed(),
+            let (wait, most) = match error {
+                // A server that asks to wait is there.
+                CallError::RetryAfter { ms, .. } => (Duration::from_millis(ms), INSISTS),
+                _ => (backoff.failed(), insists),
             };
-            if Instant::now() + wait >= until {
+            if Instant::now() + wait >= began + most {
                 return Err(error.into());
             }
             sleep(wait).await;

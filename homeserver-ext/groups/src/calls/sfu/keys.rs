@@ -17,6 +17,8 @@ use super::{super::frame_key::FrameKey, frame::WAITING};
 
 /// How long it waits for who cannot be told of it.
 const LATEST: Duration = Duration::from_secs(10);
+/// Likewise where somebody came who has only that one.
+const SOON: Duration = Duration::from_secs(3);
 /// Younger than this a key is given to who comes.
 const YOUNG: Duration = Duration::from_secs(10);
 
@@ -95,7 +97,12 @@ impl OwnKeys {
             }
         }
         self.owed |= is_due;
-        let newest = self.keys.back().filter(|_| !came.is_empty())?;
+        let is_waiting = self.keys.len() > 1;
+        let newest = self.keys.back_mut().filter(|_| !came.is_empty())?;
+        if is_waiting {
+            // Who comes hears nothing of this device until then.
+            newest.used_from = newest.used_from.map(|from| from.min(now + SOON));
+        }
         Some(Give { to: came, index: newest.index, key: newest.secret.clone() })
     }
 
@@ -244,6 +251,15 @@ mod tests {
         // It is back; the other one does not hold it up for ever.
         case.given(0, (1, 1), Giving::Done);
         assert_eq!((case.used(9_999), case.used(1)), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn who_comes_while_one_waits_does_not_wait_as_long() {
+        let mut case = case();
+        case.update(0, 1, &[(1, 0), (2, 0)]);
+        case.update(0, 2, &[(1, 0), (2, 0)]);
+        assert_eq!(case.update(0, 2, &[(1, 0), (2, 0), (3, 0)]), Some((vec![3], 1)));
+        assert_eq!((case.used(2_999), case.used(1)), (Some(0), Some(1)));
     }
 
     #[test]

@@ -78,7 +78,8 @@ pub(super) async fn put_ops_aside(
         return Ok(false);
     }
     let mut ops: Vec<&[u8]> = page.ops.iter().map(|op| &*op.0).collect();
-    ops.truncate(elsewhere::that_follow(&api.db, from, group, &ops).await?);
+    let both = (&*api.config.server_name, from);
+    ops.truncate(elsewhere::that_follow(&api.db, both, group, &ops).await?);
     let aside = Aside::Ops(from.to_owned(), group);
     // Where nobody may be asked they are judged as they are.
     Ok(look_up(api, from, &ops, aside).await.unwrap_or(false))

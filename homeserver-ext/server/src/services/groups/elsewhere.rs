@@ -122,10 +122,10 @@ pub(crate) async fn poster(
 }
 
 /// How many of these ops go on, one after the other, from where a group stands here, or from its beginning
-/// where it is not known; none, where that makes no roster with anybody of `server` in it.
+/// where it is not known; none, where that makes no roster with anybody of `server` in it and is no group of somebody here.
 pub(crate) async fn that_follow(
     db: &Db,
-    server: &str,
+    (here, server): (&str, &str),
     id: GroupId,
     ops: &[&[u8]],
 ) -> Result<usize, storage::Error> {
@@ -141,7 +141,12 @@ pub(crate) async fn that_follow(
         roster = match roster {
             Some(before) if op.epoch() <= before.epoch() => Some(before),
             Some(before) => next(&before, &op),
-            None => Roster::create(&op).ok(),
+            None => {
+                let created = Roster::create(&op).ok();
+                // One of somebody here; whether it is hers by her own key is seen when it is taken.
+                is_in |= created.as_ref().is_some_and(|it| has_member(it, here));
+                created
+            }
         };
         let Some(roster) = &roster else { break };
         is_in |= has_member(roster, server);

@@ -27,8 +27,9 @@ use crate::{
 
 /// Devices of which one server is told at once.
 const READERS: usize = 512;
-/// Rows of which one server is told at once that they did not arrive.
-const OWED: u32 = 512;
+/// Rows of which one server is told at once that they did not arrive: more than may be owed, so that who has
+/// many of them keeps no others from hearing what was read.
+const OWED: u32 = 4_097;
 /// In one item.
 const ROWS: usize = 200;
 /// Longest reason that another server's word is kept with.

@@ -14,7 +14,7 @@ const PAGE: u32 = 256;
 /// Pages of each in one round at most, while there is something to forget.
 const PAGES: u32 = 16;
 /// What is forgotten in one transaction at most, so that others need not wait long.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 8;
 /// Rows of a device's mailbox that go with it at most.
 const ROWS: u32 = 512;
 /// How long an account is remembered that is in no group.

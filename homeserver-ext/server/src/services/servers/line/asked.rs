@@ -26,9 +26,10 @@ impl Line {
         }
     }
 
-    /// The next group of which ops are to be asked for; a question that was lost is forgotten.
+    /// The next group of which ops are to be asked for; what a question that was lost asked for is asked again.
     pub(in super::super) fn next_lacking(&mut self, now: Timestamp) -> Option<GroupId> {
-        self.asked.retain(|asked| now < asked.until);
+        let lost = self.asked.extract_if(.., |asked| asked.until <= now);
+        self.lacking.extend(lost.map(|asked| asked.group));
         if self.asked.len() < ASKED_AT_ONCE { self.lacking.pop_first() } else { None }
     }
 
