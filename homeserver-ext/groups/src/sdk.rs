@@ -60,6 +60,7 @@ use futures_util::future::BoxFuture;
 pub use account::{OpenClientError, RegisterError, Registered};
 pub use backoff::Backoff;
 pub use call::CallError;
+#[cfg(feature = "calls")]
 pub(crate) use calls::INSISTS;
 pub use calls::{Calls, News, SignalError};
 pub use devices::DeviceError;

@@ -93,6 +93,7 @@ impl CallError {
     }
 
     /// Whether this client's own server cannot be reached, or has no room.
+    #[cfg(feature = "calls")]
     pub(crate) const fn is_own_away(&self) -> bool {
         matches!(
             self,

@@ -65,6 +65,7 @@ pub enum SignalError {
     Sdk(#[from] SdkError),
 }
 
+#[cfg(feature = "calls")]
 impl SignalError {
     /// Whether this device's own server cannot be reached, or takes nothing.
     pub(crate) fn is_away(&self) -> bool {
