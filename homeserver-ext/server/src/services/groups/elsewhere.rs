@@ -122,7 +122,8 @@ pub(crate) async fn poster(
 }
 
 /// How many of these ops go on, one after the other, from where a group stands here, or from its beginning
-/// where it is not known; none, where that makes no roster with anybody of `server` in it and is no group of somebody here.
+/// where it is not known; none, where that makes no roster with anybody of `server` in it and is no group of
+/// somebody here.
 pub(crate) async fn that_follow(
     db: &Db,
     (here, server): (&str, &str),

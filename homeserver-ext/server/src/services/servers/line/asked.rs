@@ -61,3 +61,30 @@ impl Line {
         self.in_vain.contains(&group)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use causeway_protocol::ids::{GroupId, ItemId, ServerLinkId, StreamId, Timestamp};
+
+    use super::Line;
+    use crate::storage::servers::{Known, given::Streams};
+
+    #[test]
+    fn what_a_question_that_was_lost_asked_for_is_asked_again() {
+        let streams = Streams { mine: StreamId::new([9; 16]), former: Vec::new(), opened: 0 };
+        let mut line = Line::new(ServerLinkId::new([1; 16]), Known::default(), Arc::new(streams));
+        let (group, id) = (GroupId::new([2; 32]), ItemId::new([3; 16]));
+        line.lack(group);
+        assert_eq!(line.next_lacking(Timestamp(0)), Some(group));
+        line.ops_asked(id, group, Timestamp(300));
+        line.lack(group);
+        assert_eq!(line.next_lacking(Timestamp(299)), None, "it is asked for");
+        assert_eq!(line.next_lacking(Timestamp(300)), Some(group));
+        // One that is answered is not.
+        line.ops_asked(id, group, Timestamp(600));
+        assert_eq!(line.ops_answered(id), Some(group));
+        assert_eq!(line.next_lacking(Timestamp(600)), None);
+    }
+}
