@@ -130,6 +130,8 @@ async fn started_again(server: Server, livekit: &Sfu, people: &[&Person]) -> (Se
         stream.hello().await;
         streams.push(stream);
     }
+    // Who was taken for lost before his stream was open is back.
+    server.app.tick_calls().await.unwrap();
     (server, streams)
 }
 
