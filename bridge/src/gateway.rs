@@ -2,6 +2,7 @@
 
 pub mod clocks;
 pub mod door;
+mod federation;
 pub mod hint;
 pub mod matrix;
 pub mod native;

@@ -3,17 +3,13 @@
 //! Our own homeserver is asked where we always reach it, without TLS and without names. Another one is
 //! whoever a stranger says it is: see [`Public`].
 
-use reqwest::Url;
 use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
-use serde::Deserialize;
 
 use super::{
+    federation::Federation,
     matrix::{Matrix, MatrixError, Userinfo},
     public::{Public, PublicError},
 };
-
-/// Where servers listen to each other, unless they say otherwise.
-const FEDERATION: u16 = 8448;
 
 /// Why it is not known whose a token is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,19 +39,13 @@ pub enum OpenIdError {
 pub struct OpenId {
     own: Matrix,
     server: OwnedServerName,
-    others: Public,
-}
-
-#[derive(Deserialize)]
-struct WellKnown {
-    #[serde(rename = "m.server")]
-    server: OwnedServerName,
+    others: Federation,
 }
 
 impl OpenId {
-    /// Asks `own`, whose users are of `server`, and `others`.
-    pub const fn new(own: Matrix, server: OwnedServerName, others: Public) -> Self {
-        Self { own, server, others }
+    /// Asks `own`, whose users are of `server`, and others by `strangers`.
+    pub fn new(own: Matrix, server: OwnedServerName, strangers: Public) -> Self {
+        Self { own, server, others: Federation::new(strangers) }
     }
 
     /// Whether this is our own homeserver.
@@ -97,11 +87,8 @@ impl OpenId {
             PublicError::Private(_) => OpenIdError::Private(server.to_owned()),
             PublicError::NoAnswer => no_answer(&error.to_string()),
         };
-        let place = self.place(server).await.map_err(refused)?;
-        let url = address(&place, "_matrix/federation/v1/openid/userinfo");
-        let mut url = url.ok_or_else(|| OpenIdError::Private(server.to_owned()))?;
-        url.query_pairs_mut().append_pair("access_token", token);
-        match self.others.get(url).await.map_err(refused)? {
+        let path = "_matrix/federation/v1/openid/userinfo";
+        match self.others.get(server, path, &[("access_token", token)]).await.map_err(refused)? {
             (200, body) => {
                 serde_json::from_slice(&body).map_err(|_| no_answer("its answer is none"))
             }
@@ -109,29 +96,6 @@ impl OpenId {
             (status, _) => Err(no_answer(&format!("it answers {status}"))),
         }
     }
-
-    /// Where a server listens to others (server-server API v1.16, "Server discovery"; without SRV).
-    async fn place(&self, server: &ServerName) -> Result<OwnedServerName, PublicError> {
-        if server.port().is_some() || server.is_ip_literal() {
-            return Ok(server.to_owned());
-        }
-        let said = match Url::parse(&format!("https://{server}/.well-known/matrix/server")) {
-            Ok(url) => self.others.get(url).await,
-            Err(_) => Err(PublicError::Private(server.to_string())),
-        };
-        let said = match said {
-            Ok((200, body)) => serde_json::from_slice(&body).ok(),
-            Ok(_) | Err(PublicError::NoAnswer) => None,
-            Err(private) => return Err(private),
-        };
-        Ok(said.map_or_else(|| server.to_owned(), |it: WellKnown| it.server))
-    }
-}
-
-/// Below a place that servers listen at.
-fn address(place: &ServerName, path: &str) -> Option<Url> {
-    let port = place.port().unwrap_or(FEDERATION);
-    Url::parse(&format!("https://{}:{port}/{path}", place.host())).ok()
 }
 
 /// Who it is, if `server` may say so.
@@ -144,7 +108,7 @@ fn judged(server: &ServerName, sub: &str) -> Result<OwnedUserId, OpenIdError> {
 mod tests {
     use ruma::{ServerName, server_name};
 
-    use super::{OpenId, OpenIdError, address, judged};
+    use super::{OpenId, OpenIdError, judged};
     use crate::{
         gateway::{matrix::Matrix, public::Public},
         secret::Secret,
@@ -156,18 +120,6 @@ mod tests {
         assert_eq!(judged(server, "@mia:b.example").unwrap(), "@mia:b.example");
         for sub in ["@mia:c.example", "@mia:b.example:8448", "@mia:sub.b.example", "mia", ""] {
             assert_eq!(judged(server, sub), Err(OpenIdError::Foreign(server.to_owned())), "{sub}");
-        }
-    }
-
-    #[test]
-    fn a_server_is_asked_where_its_name_says() {
-        for (name, url) in [
-            ("b.example", "https://b.example:8448/x"),
-            ("b.example:443", "https://b.example/x"),
-            ("[2606:4700::1]:80", "https://[2606:4700::1]:80/x"),
-        ] {
-            let place = ServerName::parse(name).unwrap();
-            assert_eq!(address(&place, "x").unwrap().as_str(), url);
         }
     }
 

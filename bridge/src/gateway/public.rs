@@ -3,11 +3,13 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use causeway_groups::public::{PublicOnly, is_public};
-use reqwest::{Client, RequestBuilder, Url, redirect};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Url, dns::Resolve, header::HOST, redirect};
 use serde_json::Value;
 
 /// Longest that a stranger's server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest for all addresses of a server together, which are tried in turn.
+const CONNECTING: Duration = Duration::from_secs(4);
 /// Most that is read of its answer.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -37,14 +39,35 @@ impl Public {
     /// # Errors
     /// The TLS library has no roots, or alike.
     pub fn new(private: bool) -> reqwest::Result<Self> {
-        let client =
-            Client::builder().redirect(redirect::Policy::none()).timeout(PATIENCE).no_proxy();
-        let client = if private {
-            client
-        } else {
-            client.https_only(true).dns_resolver(Arc::new(PublicOnly))
-        };
+        let client = builder(private);
+        let client = if private { client } else { client.dns_resolver(Arc::new(PublicOnly)) };
         Ok(Self { client: client.build()?, private })
+    }
+
+    /// The same, which finds servers of names without a port where `resolver` says; that keeps this
+    /// network's out itself.
+    pub(super) fn by<R: Resolve + 'static>(
+        resolver: Arc<R>,
+        private: bool,
+    ) -> reqwest::Result<Self> {
+        let client = builder(private).dns_resolver(resolver).connect_timeout(CONNECTING);
+        Ok(Self { client: client.build()?, private })
+    }
+
+    /// The same, where who has a certificate by `ca` is believed.
+    #[cfg(test)]
+    pub(super) fn trusting<R: Resolve + 'static>(
+        resolver: Arc<R>,
+        private: bool,
+        ca: reqwest::Certificate,
+    ) -> reqwest::Result<Self> {
+        let client = builder(private).dns_resolver(resolver).tls_certs_only([ca]);
+        Ok(Self { client: client.build()?, private })
+    }
+
+    /// Whether those of this network are asked too.
+    pub(super) const fn takes_private(&self) -> bool {
+        self.private
     }
 
     /// What is there: its status, and what it says.
@@ -53,6 +76,14 @@ impl Public {
     /// [`PublicError`]
     pub async fn get(&self, url: Url) -> Result<(u16, Vec<u8>), PublicError> {
         self.ask(self.client.get(url)).await
+    }
+
+    /// What is there for who calls it `host`.
+    ///
+    /// # Errors
+    /// [`PublicError`]
+    pub(super) async fn get_as(&self, url: Url, host: &str) -> Result<(u16, Vec<u8>), PublicError> {
+        self.ask(self.client.get(url).header(HOST, host)).await
     }
 
     /// What it answers to this: its status, and what it says.
@@ -80,6 +111,12 @@ impl Public {
         }
         Ok((status, body))
     }
+}
+
+/// HTTP/1.1, in which a server may be called by another name than it is reached by.
+fn builder(private: bool) -> ClientBuilder {
+    let client = Client::builder().redirect(redirect::Policy::none()).timeout(PATIENCE);
+    client.no_proxy().http1_only().https_only(!private)
 }
 
 /// Names are looked at when they are resolved.
