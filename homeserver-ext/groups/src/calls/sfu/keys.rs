@@ -2,8 +2,9 @@
 //!
 //! A new one is made for each epoch of the call, when somebody leaves, and when somebody comes and
 //! the one there is, is older than 10 s. The first is used at once, and each other when all have it.
-//! Somebody who cannot be told holds it up for 10 s; this device's own server, where it is away, for as
-//! long as it is: nobody would have the key, and all would stop to hear this device.
+//! Somebody who cannot be told holds it up for 10 s after another was; this device's own server, where
+//! it is away or hangs, for as long as it does: nobody would have the key, and all would stop to hear
+//! this device.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{super::frame_key::FrameKey, frame::WAITING};
 
-/// How long it waits for who cannot be told of it.
+/// How long it waits for who cannot be told of it, once it is known of another that he can.
 const LATEST: Duration = Duration::from_secs(10);
 /// Likewise where somebody came who has only that one.
 const SOON: Duration = Duration::from_secs(3);
@@ -31,7 +32,8 @@ struct Own {
     made: Instant,
     /// Who may not have it yet.
     untold: BTreeSet<DeviceId>,
-    /// None while this device's own server is away.
+    /// None until something is known of it by this device's own server, which may hang; and while that is
+    /// away.
     used_from: Option<Instant>,
 }
 
@@ -117,7 +119,7 @@ impl OwnKeys {
         let last = self.keys.back();
         let index = last.map_or(0, |last| last.index.wrapping_add(1));
         let waits = last.is_some() && !to.is_empty();
-        let used_from = Some(if waits { now + LATEST } else { now });
+        let used_from = (!waits).then_some(now);
         let untold = to.iter().copied().collect();
         self.keys.push_back(Own { index, secret: key.clone(), made: now, untold, used_from });
         Give { to, index, key }
@@ -254,10 +256,27 @@ mod tests {
     }
 
     #[test]
+    fn while_its_own_server_hangs_the_former_one_is_used() {
+        let mut case = case();
+        case.update(0, 1, &[(1, 0), (2, 0)]);
+        case.update(0, 2, &[(1, 0), (2, 0)]);
+        assert_eq!(case.used(600_000), Some(0));
+        // Somebody comes, of whom it has told before it hung.
+        assert_eq!(case.update(0, 2, &[(1, 0), (2, 0), (3, 0)]).map(|it| it.1), Some(2));
+        assert_eq!(case.used(600_000), Some(0));
+        // It goes on.
+        case.given(0, (1, 2), Giving::Done);
+        case.given(0, (2, 2), Giving::Done);
+        case.given(0, (3, 2), Giving::Done);
+        assert_eq!(case.used(0), Some(2));
+    }
+
+    #[test]
     fn who_comes_while_one_waits_does_not_wait_as_long() {
         let mut case = case();
         case.update(0, 1, &[(1, 0), (2, 0)]);
         case.update(0, 2, &[(1, 0), (2, 0)]);
+        case.given(0, (1, 1), Giving::Done);
         assert_eq!(case.update(0, 2, &[(1, 0), (2, 0), (3, 0)]), Some((vec![3], 1)));
         assert_eq!((case.used(2_999), case.used(1)), (Some(0), Some(1)));
     }
