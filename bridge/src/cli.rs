@@ -209,7 +209,8 @@ struct Init {
 
 /// Whether results are asked for as JSON in what could not be read.
 fn is_json_asked(typed: &[OsString]) -> bool {
-    let joined = typed.iter().any(|word| word == "--output=json");
+    // `--json` is how `doctor` and `demo` say it.
+    let joined = typed.iter().any(|word| word == "--output=json" || word == "--json");
     let json = || typed.iter().zip(typed.iter().skip(1));
     joined || json().any(|(name, form)| name == "--output" && form == "json")
 }
@@ -238,7 +239,7 @@ impl Cli {
     }
 
     fn run(self) -> ExitCode {
-        let output = self.output;
+        let output = self.form();
         match self.done() {
             Ok(code) => code,
             Err(failure) => {
@@ -254,8 +255,16 @@ impl Cli {
         }
     }
 
+    fn form(&self) -> Output {
+        match &self.command {
+            Command::Doctor(args) if args.json => Output::Json,
+            Command::Demo(options) if options.prints_json() => Output::Json,
+            _ => self.output,
+        }
+    }
+
     fn done(self) -> Result<ExitCode, Failure> {
-        let output = self.output;
+        let output = self.form();
         match self.command {
             Command::Client(words) => return words.run(output),
             Command::Init(args) => args.run(output)?,

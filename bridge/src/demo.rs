@@ -90,6 +90,11 @@ impl Options {
     pub fn print_json(&mut self) {
         self.json = true;
     }
+
+    /// Whether it does.
+    pub fn prints_json(&self) -> bool {
+        self.json
+    }
 }
 
 /// A homeserver that runs already.

@@ -9,6 +9,7 @@ mod here;
 mod homeserver;
 mod native;
 mod room;
+mod sound;
 
 use std::path::Path;
 

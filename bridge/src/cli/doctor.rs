@@ -19,12 +19,11 @@ pub(super) struct Args {
     try_room: bool,
     /// The same as `--output json`
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Args {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
-        let output = if self.json { Output::Json } else { output };
         let mut checks = Vec::new();
         let mut written = Ok(());
         let mut show = |check: Check| {

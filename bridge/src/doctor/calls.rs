@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use reqwest::{Client, StatusCode, Url};
 
-use super::{Check, key};
+use super::{Check, State, key, sound};
 use crate::{
     app, config::Config, domain::ghost::Names, gateway::matrix::Matrix, registration::Registration,
 };
@@ -48,10 +48,16 @@ pub(super) async fn look(
         }
         let fix = format!("{fix} as LiveKit's own configuration has it (`port`, `keys`)");
         show(Check::failed("LiveKit", format!("{address}: {why}"), fix));
-    } else {
-        show(Check::ok("LiveKit", format!("{address} answers, and takes our key")));
+        show(outside(&config.calls.livekit.public_url, &token).await);
+        return;
     }
-    show(outside(&config.calls.livekit.public_url, &token).await);
+    show(Check::ok("LiveKit", format!("{address} answers, and takes our key")));
+    let outside = outside(&config.calls.livekit.public_url, &token).await;
+    let is_reached = outside.state == State::Ok;
+    show(outside);
+    if is_reached {
+        sound::look(&livekit, show).await;
+    }
 }
 
 /// Whether the homeserver has what its users need to come into calls.

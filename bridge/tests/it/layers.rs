@@ -48,7 +48,7 @@ pub(crate) const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/groups/src",
         layers: &[
-            &["entropy", "olm", "public", "schemes"],
+            &["entropy", "olm", "public", "schemes", "trial"],
             &["vault", "calls"],
             &["storage"],
             &["machine"],

@@ -23,6 +23,7 @@ mod demo;
 mod demo_process;
 mod docs;
 mod doctor;
+mod doctor_calls;
 mod drop;
 mod encrypted;
 mod errands;

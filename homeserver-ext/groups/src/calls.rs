@@ -24,6 +24,7 @@ mod sfu;
 mod signal;
 mod sound;
 mod studio;
+mod trial;
 mod voice;
 mod wav;
 
@@ -38,6 +39,7 @@ pub use quality::Quality;
 pub use sfu::{Access, Brought, Giving, Named, Over, Served, Whose};
 pub use signal::{Reason, Refused, Signal};
 pub use sound::{Heard, Sink, Source, SourceError};
+pub(crate) use trial::trial;
 pub use wav::WavError;
 
 /// Samples a second, everywhere in here; one channel.
@@ -60,6 +62,8 @@ pub struct Settings {
     /// Whether a server for calls that another homeserver names may be at an address of this network:
     /// otherwise TLS and addresses that are everybody's are required of it.
     pub private_servers: bool,
+    /// By what sound goes to a server for calls.
+    pub transport: Transport,
     /// Where sockets are bound; `0.0.0.0:0` is each address of this machine but loopback.
     pub bind: SocketAddr,
 }
@@ -72,6 +76,7 @@ impl Default for Settings {
             servers: Vec::new(),
             relay_only: None,
             private_servers: false,
+            transport: Transport::Usual,
             bind: SocketAddr::from(([0, 0, 0, 0], 0)),
         }
     }
@@ -86,6 +91,17 @@ impl Settings {
         let mut urls = self.servers.iter().flat_map(|server| &server.urls);
         urls.any(|url| url.starts_with("turn:") || url.starts_with("turns:"))
     }
+}
+
+/// By what sound goes to a server for calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP, at whatever addresses are found.
+    Usual,
+    /// UDP alone, and only where the server says that it listens: it is told no address of this device's.
+    Udp,
+    /// Likewise by TCP, as where UDP is closed.
+    Tcp,
 }
 
 /// A STUN or TURN server.

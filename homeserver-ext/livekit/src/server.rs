@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -40,6 +41,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Where it tells what happens in its rooms, if anywhere: an `http` URL.
     pub webhook: Option<String>,
+    /// Which address it says that it has; else that of the loopback.
+    pub node_ip: Option<IpAddr>,
     /// Lines for its configuration file, as YAML; it does not start with keys that it does not
     /// know.
     pub more: String,
@@ -89,9 +92,10 @@ impl LiveKit {
         fs::create_dir_all(folder)?;
         let (port, tcp, udp) = (free_port()?, free_port()?, free_udp_port()?);
         let (key, secret) = ("causeway".to_owned(), random_secret()?);
+        let node_ip = settings.node_ip.unwrap_or(Ipv4Addr::LOCALHOST.into());
         let mut yaml = format!(
             "port: {port}\nbind_addresses: [\"127.0.0.1\"]\n\
-             rtc: {{tcp_port: {tcp}, udp_port: {udp}, use_external_ip: false, node_ip: 127.0.0.1, \
+             rtc: {{tcp_port: {tcp}, udp_port: {udp}, use_external_ip: false, node_ip: {node_ip}, \
              enable_loopback_candidate: true, interfaces: {{includes: [lo]}}, \
              stun_servers: [\"127.0.0.1:3478\"]}}\n\
              keys: {{{key}: \"{secret}\"}}\n\

@@ -25,7 +25,7 @@ pub use figures::{
     DELIVERY_BUCKETS, DELIVERY_SECONDS, Figures, SETUP_BUCKETS, SETUP_SECONDS, WEBHOOK_BUCKETS,
     WEBHOOK_SECONDS,
 };
-pub use gateway::livekit::{livekit_probe, try_livekit};
+pub use gateway::livekit::{TrialRoom, livekit_probe, try_livekit};
 pub use http::{
     Clock, admin, document as openapi,
     edge::{Asks, Edge},

@@ -9,6 +9,7 @@ mod floor;
 mod frame;
 mod keys;
 mod leg;
+mod probe;
 mod roster;
 mod served;
 mod session;
@@ -26,6 +27,7 @@ use zeroize::Zeroizing;
 pub use address::Whose;
 pub use floor::Brought;
 pub use keys::Giving;
+pub(super) use probe::probe;
 pub(super) use served::Carried;
 pub(super) use tells::{Of, Tells};
 

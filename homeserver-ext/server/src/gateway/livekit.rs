@@ -5,6 +5,7 @@
 //! in calls where those of Matrix may come: those of ghosts.
 
 mod tokens;
+mod trial;
 mod webhook;
 
 use std::{
@@ -21,6 +22,7 @@ use livekit_api::services::{
     room::{CreateRoomOptions, RoomClient},
 };
 
+pub use trial::TrialRoom;
 pub(crate) use webhook::{Told, WebhookError};
 
 use crate::config::LiveKit as Config;

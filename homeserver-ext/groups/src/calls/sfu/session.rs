@@ -266,13 +266,13 @@ impl Session {
     async fn hear(&mut self, message: Response) -> Result<(), Trouble> {
         match message {
             Response::Offer(offer) => {
-                let sdp = self.subscriber.answer(offer.sdp).await?;
+                let sdp = self.subscriber.answer(&offer.sdp).await?;
                 let answer = describe("answer", sdp, offer.id);
                 self.wire.send(Request::Answer(answer)).await?;
             }
             // One to a former offer says nothing any more.
             Response::Answer(answer) if answer.id == self.offers => {
-                self.publisher.answered(answer.sdp).await?;
+                self.publisher.answered(&answer.sdp).await?;
                 self.spoken.answered();
             }
             Response::Trickle(trickle) => {

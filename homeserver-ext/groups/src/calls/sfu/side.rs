@@ -24,7 +24,7 @@ use webrtc::{
 
 use super::{
     super::{
-        Settings,
+        Settings, Transport,
         description::without_candidates,
         link::{OPUS, opus},
     },
@@ -51,6 +51,7 @@ pub(super) struct Unusable;
 pub(super) struct Side {
     connection: Arc<dyn PeerConnection>,
     whose: Whose,
+    transport: Transport,
     pub(super) candidates: mpsc::Receiver<String>,
     pub(super) tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
     pub(super) state: watch::Receiver<RTCPeerConnectionState>,
@@ -61,6 +62,7 @@ pub(super) struct Side {
 }
 
 struct Callbacks {
+    transport: Transport,
     candidates: mpsc::Sender<String>,
     tracks: mpsc::Sender<Arc<dyn TrackRemote>>,
     state: watch::Sender<RTCPeerConnectionState>,
@@ -69,7 +71,8 @@ struct Callbacks {
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Callbacks {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        let init = event.candidate.to_json().ok();
+        // Where it is tried whether the server's addresses are right it is not to come here by itself.
+        let init = event.candidate.to_json().ok().filter(|_| self.transport == Transport::Usual);
         if let Some(json) = init.and_then(|init| serde_json::to_string(&init).ok()) {
             self.candidates.try_send(json).ok();
         }
@@ -93,11 +96,23 @@ impl Side {
         let (to_candidates, candidates) = mpsc::channel(CANDIDATES);
         let (to_tracks, tracks) = mpsc::channel(TRACKS);
         let (to_state, state) = watch::channel(RTCPeerConnectionState::New);
-        let callbacks = Callbacks { candidates: to_candidates, tracks: to_tracks, state: to_state };
+        let transport = settings.transport;
+        let callbacks =
+            Callbacks { transport, candidates: to_candidates, tracks: to_tracks, state: to_state };
         let servers = ice_servers(servers, whose);
         let connection = connect(settings, servers, callbacks).await.map_err(unusable)?;
         let (early, came, is_described) = (Vec::new(), 0, false);
-        Ok(Self { connection, whose, candidates, tracks, state, early, came, is_described })
+        Ok(Self {
+            connection,
+            whose,
+            transport,
+            candidates,
+            tracks,
+            state,
+            early,
+            came,
+            is_described,
+        })
     }
 
     pub(super) fn connection(&self) -> &dyn PeerConnection {
@@ -112,7 +127,7 @@ impl Side {
     pub(super) async fn offer(&mut self, restart: bool) -> Result<String, Unusable> {
         let options = RTCOfferOptions { ice_restart: restart };
         let offer = self.connection.create_offer(Some(options)).await.map_err(unusable)?;
-        let sdp = offer.sdp.clone();
+        let sdp = self.said(&offer.sdp);
         self.connection.set_local_description(offer).await.map_err(unusable)?;
         if restart {
             self.is_described = false;
@@ -122,26 +137,26 @@ impl Side {
     }
 
     /// Takes the server's answer to the offer.
-    pub(super) async fn answered(&mut self, sdp: String) -> Result<(), Unusable> {
+    pub(super) async fn answered(&mut self, sdp: &str) -> Result<(), Unusable> {
         let answer = RTCSessionDescription::answer(self.checked(sdp)?).map_err(unusable)?;
         self.describe(answer).await
     }
 
     /// Takes the server's offer, and answers it.
-    pub(super) async fn answer(&mut self, sdp: String) -> Result<String, Unusable> {
+    pub(super) async fn answer(&mut self, sdp: &str) -> Result<String, Unusable> {
         let offer = RTCSessionDescription::offer(self.checked(sdp)?).map_err(unusable)?;
         self.describe(offer).await?;
         let answer = self.connection.create_answer(None).await.map_err(unusable)?;
-        let sdp = answer.sdp.clone();
+        let sdp = self.said(&answer.sdp);
         self.connection.set_local_description(answer).await.map_err(unusable)?;
         Ok(sdp)
     }
 
     /// Takes a way on which the server may be reached; one that is of no use is passed over.
     pub(super) async fn add(&mut self, json: &str) {
-        let Some(init) = candidate(json, self.whose).filter(|_| self.came < CANDIDATES) else {
-            return;
-        };
+        let init = candidate(json, self.whose).filter(|_| self.came < CANDIDATES);
+        let init = init.filter(|init| may_go(self.transport, &init.candidate));
+        let Some(init) = init else { return };
         self.came += 1;
         if self.is_described {
             self.connection.add_ice_candidate(init).await.ok();
@@ -175,7 +190,15 @@ impl Side {
         Ok(())
     }
 
-    fn checked(&self, sdp: String) -> Result<String, Unusable> {
+    /// Where not all ways are used candidates are looked at one by one, and none are told.
+    fn said(&self, sdp: &str) -> String {
+        match self.transport {
+            Transport::Usual => sdp.to_owned(),
+            Transport::Udp | Transport::Tcp => without_candidates(sdp),
+        }
+    }
+
+    fn checked(&self, sdp: &str) -> Result<String, Unusable> {
         let lines = || sdp.lines();
         let fits = sdp.len() <= SDP_MAX
             && sdp.starts_with("v=0")
@@ -185,9 +208,9 @@ impl Side {
             && !lines().any(|line| line.starts_with("a=crypto:"));
         match self.whose {
             _ if !fits => Err(Unusable),
-            Whose::Home => Ok(sdp),
+            Whose::Home => Ok(self.said(sdp)),
             // Those that count come by themselves, where each is looked at.
-            Whose::Foreign => Ok(without_candidates(&sdp)),
+            Whose::Foreign => Ok(without_candidates(sdp)),
         }
     }
 }
@@ -199,6 +222,15 @@ fn unusable(_: Error) -> Unusable {
 
 pub(super) fn is_publisher(target: i32) -> bool {
     target == SignalTarget::Publisher as i32
+}
+
+fn may_go(by: Transport, candidate: &str) -> bool {
+    let is_tcp = candidate.split(' ').nth(2).is_some_and(|it| it.eq_ignore_ascii_case("tcp"));
+    match by {
+        Transport::Usual => true,
+        Transport::Udp => !is_tcp,
+        Transport::Tcp => is_tcp,
+    }
 }
 
 /// A candidate of the server: an address that may be asked whether it is there.
@@ -253,6 +285,11 @@ async fn connect(
         .with_interceptor_registry(interceptors)
         .with_handler(Arc::new(callbacks))
         .with_udp_addrs(vec![settings.bind])
+        // The library goes out by TCP only from where it also listens.
+        .with_tcp_addrs(match settings.transport {
+            Transport::Tcp => vec![settings.bind],
+            Transport::Usual | Transport::Udp => Vec::new(),
+        })
         .build()
         .await?;
     Ok(Arc::new(connection))
