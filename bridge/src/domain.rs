@@ -17,6 +17,7 @@ pub mod in_call;
 pub mod lane;
 pub mod late;
 pub mod looks;
+pub mod media_keys;
 pub mod mentions;
 pub mod mirror;
 pub mod portal;
