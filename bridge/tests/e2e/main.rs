@@ -10,6 +10,7 @@ mod callers;
 mod calls;
 mod calls_end;
 mod canary;
+mod canary_calls;
 mod canary_servers;
 mod channels;
 mod chats;

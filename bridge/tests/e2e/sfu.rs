@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// A real LiveKit, for as long as this is kept.
 pub(crate) struct Sfu {
     pub(crate) server: LiveKit,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Sfu {

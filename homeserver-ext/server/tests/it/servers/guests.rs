@@ -197,6 +197,33 @@ async fn those_of_matrix_come_into_the_homes_call_by_the_other_servers_bridge() 
 }
 
 #[tokio::test]
+async fn who_speaks_on_a_third_homeservers_server_hears_all_and_natives_are_told_why_they_do_not_hear_him()
+ {
+    let all = Stage::new().await;
+    let call = all.call().await;
+    let _phone = all.comes(call).await;
+    let focus = "https://c.example/livekit/jwt";
+    let mut says = all.member(true, None);
+    says["focus"] = json!(focus);
+    assert_eq!(all.door("member", &says).await.0, 200);
+    let speaks_there = |state: &CallState| {
+        state.guests().all(|mia| mia.focus.as_deref() == Some(focus) && !mia.muted)
+    };
+    let now = all.until(call, speaks_there).await;
+    // She is shown, and let in by the home to hear.
+    assert_eq!(now.guests().count(), 1);
+    // Who a native's ghost is the home of the ghosts alone can say.
+    for who in [&all.alice, &all.carol] {
+        let asked = json!({"epoch": now.epoch, "focus": focus});
+        let answer = all.asks(who, (call, "sfu"), asked).await;
+        let refused = answer.refused(503, "DEV_CAUSEWAY_SFU_UNAVAILABLE");
+        assert!(refused.error.contains("bridge is another server's"), "{}", refused.error);
+        // What the home's LiveKit brings goes on.
+        all.asks(who, (call, "sfu"), json!({"epoch": now.epoch})).await.ok::<CallSfus>();
+    }
+}
+
+#[tokio::test]
 async fn another_server_lets_nobody_into_a_call_but_those_whom_its_bridge_may() {
     let mut all = Stage::new().await;
     let call = all.call().await;
