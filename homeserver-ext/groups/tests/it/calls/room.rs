@@ -214,7 +214,9 @@ impl Room {
         if timeout(LONG, waited).await.is_err() {
             let heard: Vec<_> =
                 self.ears.iter().map(|(who, ear)| (who, &ear.heard, ear.unclear)).collect();
-            let last = &self.happened[self.happened.len().saturating_sub(60)..];
+            let is_news = |it: &&(u8, Happened)| !matches!(it.1, Happened::Levels(_));
+            let news: Vec<_> = self.happened.iter().filter(is_news).collect();
+            let last = &news[news.len().saturating_sub(60)..];
             panic!("it never came to pass that {what}: {heard:?}\n{last:?}");
         }
     }
