@@ -17,7 +17,7 @@ use super::PORT;
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
 /// Longest that a name server is waited for, twice.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Most records of an answer that are looked at, targets that are tried, and addresses of each.
+/// Most records of an answer that are looked at, targets that are tried, and addresses of each of either kind.
 const MAX_RECORDS: usize = 32;
 const MAX_TARGETS: usize = 4;
 const MAX_ADDRESSES: usize = 2;
@@ -35,13 +35,18 @@ pub(super) struct Listening {
 impl Listening {
     /// By the name servers of `/etc/resolv.conf`; with `private` also in this network.
     pub(super) fn of_this_machine(private: bool) -> Self {
-        Self { dns: TokioResolver::builder_tokio().ok().and_then(patient), private }
+        let dns = TokioResolver::builder_tokio().ok();
+        Self { dns: dns.and_then(|dns| patient(dns, PATIENCE)), private }
     }
 
-    /// By these name servers.
+    /// By these name servers, each of which is waited for so long.
     #[cfg(test)]
-    pub(super) fn by(dns: ResolverBuilder<TokioRuntimeProvider>, private: bool) -> Self {
-        Self { dns: patient(dns), private }
+    pub(super) fn by(
+        dns: ResolverBuilder<TokioRuntimeProvider>,
+        patience: Duration,
+        private: bool,
+    ) -> Self {
+        Self { dns: patient(dns, patience), private }
     }
 
     /// Where `name` listens, what is to be tried first being first.
@@ -51,7 +56,7 @@ impl Listening {
         let found = targets.into_iter().take(MAX_TARGETS).map(|(host, port)| async move {
             let all = tokio::net::lookup_host((host, port)).await;
             let may = all.into_iter().flatten().filter(|at| self.private || is_public(at.ip()));
-            may.take(MAX_ADDRESSES).collect::<Vec<_>>()
+            few_of_each(may)
         });
         join_all(found).await.concat()
     }
@@ -92,9 +97,23 @@ impl Resolve for Listening {
     }
 }
 
-fn patient(mut dns: ResolverBuilder<TokioRuntimeProvider>) -> Option<TokioResolver> {
+/// Addresses in their order, a few of IPv4 and of IPv6: one of the two may lead nowhere from here.
+pub(super) fn few_of_each(all: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut counts = [0; 2];
+    let few = all.filter(|at| {
+        let count = &mut counts[usize::from(at.is_ipv6())];
+        *count += 1;
+        *count <= MAX_ADDRESSES
+    });
+    few.collect()
+}
+
+fn patient(
+    mut dns: ResolverBuilder<TokioRuntimeProvider>,
+    patience: Duration,
+) -> Option<TokioResolver> {
     let options = dns.options_mut();
-    options.timeout = PATIENCE;
+    options.timeout = patience;
     options.attempts = 1;
     options.cache_size = MAX_KNOWN;
     dns.build().ok()
