@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 25] = [
+const FLAGS: [&str; 26] = [
     "acked",
     "closed",
     "encrypted",
@@ -44,6 +44,7 @@ const FLAGS: [&str; 25] = [
     "joined",
     "listed",
     "made_here",
+    "named",
     "own",
     "present",
     "ready",

@@ -24,16 +24,33 @@ pub(crate) async fn known(
     servers::account(db.read().await?.conn(), account).await
 }
 
-/// Keeps what was said now, which was verified.
+/// Accounts of one server that are kept though no group has named them: beyond that the oldest give way. Whoever
+/// names one shows it again, or it is asked for.
+const MAX_UNNAMED: u32 = 4_096;
+
+/// Keeps what was said now, which was verified; how many others of its server gave way.
 pub(crate) async fn keep(
     db: &Db,
     now: Timestamp,
     said: &AccountAnswer,
-) -> Result<(), storage::Error> {
+) -> Result<u64, storage::Error> {
     let mut tx = db.begin_growing().await?;
     servers::keep_account(tx.conn(), now, said).await?;
     servers::shared::know_named(tx.conn(), &said.list).await?;
-    Ok(tx.commit().await?)
+    let server = said.list.account.server();
+    let gone = servers::ends::forget_oldest(tx.conn(), server, MAX_UNNAMED).await?;
+    tx.commit().await?;
+    metrics::counter!("causeway_servers_forgotten_total", "what" => "account").increment(gone);
+    Ok(gone)
+}
+
+/// What became of accounts that a server shows.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Shown {
+    /// How many do not verify, are older than what is known, or of another identity.
+    pub(crate) wrong: usize,
+    /// How many others gave way.
+    pub(crate) gone: u64,
 }
 
 /// On which other server each of these devices is, as far as that is known.
@@ -45,25 +62,25 @@ pub(crate) async fn servers_of(
 }
 
 /// Keeps what a server shows of accounts, as far as it verifies, is not older than what is known, and is of
-/// the same identity: how many are not so.
+/// the same identity.
 pub(crate) async fn keep_shown(
     db: &Db,
     now: Timestamp,
     shown: impl IntoIterator<Item = AccountAnswer>,
-) -> Result<usize, storage::Error> {
-    let mut wrong = 0;
+) -> Result<Shown, storage::Error> {
+    let mut came = Shown::default();
     for said in shown {
         let known = known(db, &said.list.account).await?.map(|(known, _)| known.list);
         let fits = known.as_ref().is_none_or(|known| {
             known.member_id == said.list.member_id && known.version <= said.list.version
         });
         if !fits || verify_account(&said.list, &said.devices).is_err() {
-            wrong += 1;
+            came.wrong += 1;
         } else if known.is_none_or(|known| known.version < said.list.version) {
-            keep(db, now, &said).await?;
+            came.gone += keep(db, now, &said).await?;
         }
     }
-    Ok(wrong)
+    Ok(came)
 }
 
 /// A device of another server's account that a group here names, or did.

@@ -320,6 +320,10 @@ pub(crate) async fn know_device(
     .await?;
     if let Some(row) = row {
         give_mailbox(conn, row).await?;
+        sqlx::query("UPDATE remote_accounts SET named = TRUE WHERE account = $1 AND named = FALSE")
+            .bind(account.as_str())
+            .execute(conn)
+            .await?;
     }
     Ok(row)
 }
@@ -368,7 +372,8 @@ pub(crate) async fn keep_account(
     let account = &said.list.account;
     let answer = serde_json::to_string(said).map_err(|_| Error::Row("answer"))?;
     sqlx::query(
-        "INSERT INTO remote_accounts (account, version, answer, asked_ms) VALUES ($1, $2, $3, $4)
+        "INSERT INTO remote_accounts (account, version, answer, asked_ms, server)
+         VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (account) DO UPDATE SET version = excluded.version,
          answer = excluded.answer, asked_ms = excluded.asked_ms",
     )
@@ -376,6 +381,7 @@ pub(crate) async fn keep_account(
     .bind(i64::from(said.list.version))
     .bind(answer)
     .bind(ms(now))
+    .bind(account.server())
     .execute(&mut *conn)
     .await?;
     // Where a group names it, it is among the accounts.

@@ -11,6 +11,8 @@ mod progress;
 mod put_back;
 mod relay;
 mod rotation;
+mod several;
+mod shown;
 mod strangers;
 mod thirds;
 mod wire;

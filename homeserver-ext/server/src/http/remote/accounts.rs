@@ -34,13 +34,27 @@ pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool,
     // A server shows its own.
     let its: Vec<_> = its.filter(|it| it.list.account.server() == from).collect();
     let others = shown.len().saturating_sub(its.len());
-    let wrong = remote_accounts::keep_shown(&api.db, now, its).await?;
+    let wrong = keep_shown(api, from, its).await?;
     if others > 0 || wrong > 0 {
         refused(api, from, BAD_LIST).await?;
     }
     // It may have devices in a group now.
     api.servers.rooms_moved();
     Ok(true)
+}
+
+/// Keeps accounts that are `from`'s; how many are not as they should be.
+pub(super) async fn keep_shown(
+    api: &Api,
+    from: &str,
+    its: impl IntoIterator<Item = AccountAnswer>,
+) -> Result<usize, ApiError> {
+    let now = api.clock.now();
+    let came = remote_accounts::keep_shown(&api.db, now, its).await?;
+    if came.gone > 0 {
+        api.servers.was_limited((&api.db, now), from, "accounts that are in no group").await?;
+    }
+    Ok(came.wrong)
 }
 
 /// The newest word of another server on an account of its own.

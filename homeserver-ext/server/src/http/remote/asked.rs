@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, ApiError,
-    accounts::MAX_CLAIM,
+    accounts::{MAX_CLAIM, keep_shown},
     calls, field, guests, letting_in, must_be_home, no_such_group, of,
     ops::{self, RemoteOp},
     parsed, rotation,
@@ -92,7 +92,7 @@ async fn op_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, ApiError> {
         api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
         return Err(ApiError::later("this server shows too many accounts", 1_000));
     }
-    remote_accounts::keep_shown(&api.db, now, accounts).await?;
+    keep_shown(api, from, accounts).await?;
     let caller = match fits {
         Some(_) => remote_accounts::note_device(&api.db, poster).await?,
         None => remote_accounts::device(&api.db, poster).await?,

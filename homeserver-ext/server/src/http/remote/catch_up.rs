@@ -54,12 +54,13 @@ pub(super) async fn second_history(api: &Api, from: &str, group: GroupId) -> Res
     Ok(())
 }
 
-/// Deals with an answer: it is somebody's who waits for it, or brings ops. Whether it brought ops, or told
-/// that there are none.
+/// Deals with an answer: it is somebody's who waits for it, or brings ops or an account. Whether it brought
+/// such, or told that there are none.
 pub(super) async fn answer(api: &Api, from: &str, answer: Answer) -> Result<bool, ApiError> {
     if let Some(account) = api.servers.looked_up(from, answer.to) {
         thirds::came(api, account, &answer).await?;
-        return Ok(false);
+        // What it said may be what a frame waits for.
+        return Ok(true);
     }
     if calls::answer(api, from, &answer) {
         return Ok(false);

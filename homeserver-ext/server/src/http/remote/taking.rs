@@ -3,12 +3,12 @@
 
 use causeway_protocol::{
     api::PostEnvelopes,
-    envelope::{Envelope, Kind, Submission},
+    envelope::{Envelope, Kind, Sender, Submission},
     ids::{DeviceId, EnvelopeId, Epoch, GroupId},
     link::{Carried, Event},
 };
 
-use super::{Api, ApiError, catch_up, refused};
+use super::{Api, ApiError, catch_up, refused, thirds};
 use crate::{
     services::{
         calls,
@@ -99,7 +99,8 @@ pub(super) async fn put_down(api: &Api, envelope: Submission) -> Result<bool, Ap
     let from = envelope.sender.account.server().to_owned();
     let group = envelope.group;
     let Some(sender) = remote_accounts::device(&api.db, &envelope.sender).await? else {
-        return wait_or_refuse(api, &from, (group, envelope.epoch), "unknown_sender").await;
+        let about = (group, envelope.epoch);
+        return wait_for_sender(api, (&from, about), &envelope.sender).await;
     };
     let when = (api.clock.now(), api.config.max_message_ttl);
     let named = Named::of(&envelope);
@@ -195,6 +196,25 @@ async fn wait_or_refuse(
         Some(false) => refused(api, from, "ops_missing").await?,
         None => refused(api, from, reason).await?,
     })
+}
+
+/// What comes of a device that is not known waits likewise for the ops that let it in, and for its account
+/// where these are here and its server has to show it.
+async fn wait_for_sender(
+    api: &Api,
+    (from, (group, epoch)): (&str, (GroupId, Epoch)),
+    who: &Sender,
+) -> Result<bool, ApiError> {
+    match catch_up::waits(api, from, group, epoch).await? {
+        Some(true) => Ok(false),
+        Some(false) => refused(api, from, "ops_missing").await,
+        None if !api.servers.has_waited(&api.db, from).await?
+            && thirds::ask_for_sender(api, group, who).await? =>
+        {
+            Ok(false)
+        }
+        None => refused(api, from, "unknown_sender").await,
+    }
 }
 
 /// Puts down what the home of a group tells this server's devices; `false` where that has to wait.

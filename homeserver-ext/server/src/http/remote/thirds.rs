@@ -3,13 +3,14 @@
 
 use causeway_protocol::{
     api::{AccountAnswer, OpBytes, OpPage},
+    envelope::Sender,
     ids::{AccountId, GroupId, ItemId},
     json,
     link::{Answer, Ask},
     roster::{Body, Op, Roster},
 };
 
-use super::{Api, ApiError, carry_out, field, must_be_home};
+use super::{Api, ApiError, AskError, accounts::keep_shown, carry_out, field, must_be_home};
 use crate::services::{
     groups::{
         elsewhere::{self, Poster},
@@ -41,33 +42,61 @@ pub(super) async fn put_aside(
         return Ok(false);
     }
     let aside = Aside::Ask(from.to_owned(), to, ask.clone());
-    look_up(api, from, &[&*op.0], aside).await
-}
-
-/// Has the servers asked whose accounts these ops name that are not known so, and puts something aside until
-/// then; whether that was done.
-async fn look_up(api: &Api, from: &str, ops: &[&[u8]], aside: Aside) -> Result<bool, ApiError> {
-    let (now, here) = (api.clock.now(), &*api.config.server_name);
-    let unknown = unknown(api, from, ops).await?;
-    if unknown.is_empty() {
-        return Ok(false);
-    }
-    let new = replica::unknown_servers(&api.db, here, ops).await?;
-    if new > 0 && !api.servers.may_name(now, from, new) {
-        api.servers.was_limited((&api.db, now), from, "new servers an hour").await?;
-        return Err(ApiError::later("this server names too many others", NAMED_AGAIN_MS));
-    }
-    match api.servers.look_up((&api.db, now), unknown, aside).await? {
-        LookedUp::Aside => Ok(true),
-        LookedUp::Nothing => Ok(false),
-        LookedUp::Full => {
-            api.servers.was_limited((&api.db, now), from, "ops put aside").await?;
+    match look_up(api, from, &[&*op.0], aside).await? {
+        Looked::Aside => Ok(true),
+        Looked::Nothing => Ok(false),
+        Looked::Denied(error) => Err(error.into()),
+        Looked::NamesTooMany => {
+            Err(ApiError::later("this server names too many others", NAMED_AGAIN_MS))
+        }
+        Looked::Full => {
             Err(ApiError::later("too many ops of this server wait for third servers", 1_000))
         }
     }
 }
 
-/// Puts ops aside likewise, which a group's home lost and `from` has.
+/// What became of ops that may name accounts of third servers.
+enum Looked {
+    /// They are put aside until those have answered.
+    Aside,
+    /// Nothing is to be asked.
+    Nothing,
+    /// One of them is not spoken with.
+    Denied(AskError),
+    /// Their server has made too many others known.
+    NamesTooMany,
+    /// Too much is put aside.
+    Full,
+}
+
+/// Has the servers asked whose accounts these ops name that are not known so, and puts something aside until
+/// then.
+async fn look_up(api: &Api, from: &str, ops: &[&[u8]], aside: Aside) -> Result<Looked, ApiError> {
+    let (now, here) = (api.clock.now(), &*api.config.server_name);
+    let unknown = unknown(api, from, ops).await?;
+    if unknown.is_empty() {
+        return Ok(Looked::Nothing);
+    }
+    let denied = unknown.iter().find_map(|account| api.servers.allowed(account.server()).err());
+    if let Some(error) = denied {
+        return Ok(Looked::Denied(error));
+    }
+    let new = replica::unknown_servers(&api.db, here, ops).await?;
+    if new > 0 && !api.servers.may_name(now, from, new) {
+        api.servers.was_limited((&api.db, now), from, "new servers an hour").await?;
+        return Ok(Looked::NamesTooMany);
+    }
+    Ok(match api.servers.look_up((&api.db, now), unknown, Some(aside)).await? {
+        LookedUp::Aside => Looked::Aside,
+        LookedUp::Nothing => Looked::Nothing,
+        LookedUp::Full => {
+            api.servers.was_limited((&api.db, now), from, "ops put aside").await?;
+            Looked::Full
+        }
+    })
+}
+
+/// Puts ops aside likewise, which a group's home lost and `from` has; whether they are not to be judged now.
 pub(super) async fn put_ops_aside(
     api: &Api,
     from: &str,
@@ -80,9 +109,33 @@ pub(super) async fn put_ops_aside(
     let mut ops: Vec<&[u8]> = page.ops.iter().map(|op| &*op.0).collect();
     let both = (&*api.config.server_name, from);
     ops.truncate(elsewhere::that_follow(&api.db, both, group, &ops).await?);
-    let aside = Aside::Ops(from.to_owned(), group);
-    // Where nobody may be asked they are judged as they are.
-    Ok(look_up(api, from, &ops, aside).await.unwrap_or(false))
+    match look_up(api, from, &ops, Aside::Ops(from.to_owned(), group)).await? {
+        Looked::Aside => Ok(true),
+        // They are asked for again, when others that are aside are done with.
+        Looked::Full => {
+            api.servers.look_later(from, group);
+            Ok(true)
+        }
+        // Where nobody may be asked they are judged as they are.
+        Looked::Nothing | Looked::Denied(_) | Looked::NamesTooMany => Ok(false),
+    }
+}
+
+/// Whether an account that a group here names, with this device, is not known, and its server is asked for it
+/// now: it may have shown it long ago, and that is forgotten.
+pub(super) async fn ask_for_sender(
+    api: &Api,
+    group: GroupId,
+    who: &Sender,
+) -> Result<bool, ApiError> {
+    if remote_accounts::known(&api.db, &who.account).await?.is_some()
+        || !elsewhere::names(&api.db, group, who).await?
+    {
+        return Ok(false);
+    }
+    let asked = vec![who.account.clone()];
+    let looked_up = api.servers.look_up((&api.db, api.clock.now()), asked, None).await?;
+    Ok(looked_up != LookedUp::Nothing)
 }
 
 /// Of which other servers than `from` accounts are not known as ops name them.
@@ -95,7 +148,6 @@ async fn unknown(api: &Api, from: &str, ops: &[&[u8]]) -> Result<Vec<AccountId>,
             if [from, &api.config.server_name].contains(&account.server()) {
                 continue;
             }
-            api.servers.allowed(account.server())?;
             let known = remote_accounts::known(&api.db, &account).await?;
             let is_known = known.is_some_and(|(known, _)| {
                 known.list.member_id == entry.member_id
@@ -116,7 +168,9 @@ pub(super) async fn came(api: &Api, account: AccountId, answer: &Answer) -> Resu
     let now = api.clock.now();
     let said = json::from_value::<AccountAnswer>(&answer.body).ok();
     let said = said.filter(|said| answer.status == 200 && said.list.account == account);
-    remote_accounts::keep_shown(&api.db, now, said).await?;
+    keep_shown(api, account.server(), said).await?;
+    // It may have devices in a group now.
+    api.servers.rooms_moved();
     for aside in api.servers.came(now, &account) {
         match aside {
             Aside::Ask(from, to, ask) => {

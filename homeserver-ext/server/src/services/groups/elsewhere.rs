@@ -2,6 +2,7 @@
 
 use causeway_protocol::{
     api::{OpBytes, OpPage},
+    envelope::Sender,
     ids::{Epoch, GroupId, RosterHash},
     link::Head,
     roster::{Op, Roster},
@@ -164,6 +165,17 @@ fn next(before: &Roster, op: &Op) -> Option<Roster> {
 
 fn has_member(roster: &Roster, server: &str) -> bool {
     roster.members().values().any(|member| member.account.server() == server)
+}
+
+/// Whether a group here has this device of this account now.
+pub(crate) async fn names(db: &Db, id: GroupId, who: &Sender) -> Result<bool, storage::Error> {
+    let mut read = db.read().await?;
+    let Some(group) = groups::by_id(read.conn(), id).await? else { return Ok(false) };
+    let roster = groups::roster(read.conn(), group.row).await?;
+    Ok(roster
+        .members()
+        .values()
+        .any(|member| member.account == who.account && member.devices.contains(&who.device)))
 }
 
 /// Whether a server has a member of a group that is known here.

@@ -126,6 +126,9 @@ impl Servers {
 
     /// Asks each server for the ops that it may have, a few groups at once.
     pub(super) async fn ask_for_ops(&self, db: &Db, now: Timestamp) -> Result<(), AskError> {
+        for (from, group) in self.now_room_for(now) {
+            self.line(db, &from).await?.lock().await.lack(group);
+        }
         let lines: Vec<_> = lock(&self.lines).values().cloned().collect();
         for line in lines {
             let mut line = line.lock().await;

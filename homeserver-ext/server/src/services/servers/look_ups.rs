@@ -1,7 +1,7 @@
 //! Accounts of third servers that what another asks names: asked of those servers, and what needs them put
 //! aside meanwhile, so that it holds nothing else up.
 
-use std::sync::Mutex;
+use std::{collections::BTreeSet, sync::Mutex};
 
 use causeway_protocol::{
     ids::{AccountId, GroupId, ItemId, Timestamp},
@@ -20,6 +20,8 @@ const MAX_OF_ONE: usize = 16;
 const MAX_ASKED: usize = 2_048;
 /// Of these, for one server: as many as one op may name.
 const MAX_FOR_ONE: usize = 512;
+/// Groups of which one has ops that found no room, of all servers; others are told of within the hour.
+const MAX_LATER: usize = 10_000;
 /// How long a server is waited for, milliseconds: whoever asked waits no longer.
 const PATIENCE_MS: u64 = 30_000;
 /// How long an answer is good, milliseconds: what does not fit it is judged as it is.
@@ -43,10 +45,10 @@ impl Aside {
     }
 }
 
-/// What became of what needs accounts of third servers.
+/// What became of what needs accounts of other servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LookedUp {
-    /// It is put aside until they have answered.
+    /// They are asked, and it is put aside until they have answered.
     Aside,
     /// All have just answered: it is judged as it is.
     Nothing,
@@ -59,7 +61,26 @@ pub(crate) enum LookedUp {
 pub(super) struct LookUps {
     asked: Mutex<Vec<(ItemId, AccountId, Timestamp)>>,
     answered: Mutex<Vec<(AccountId, Timestamp)>>,
-    aside: Mutex<Vec<(Vec<AccountId>, Timestamp, Aside)>>,
+    aside: Mutex<Waiting>,
+}
+
+/// What waits until other servers have shown accounts.
+#[derive(Default)]
+struct Waiting {
+    aside: Vec<(Vec<AccountId>, Timestamp, Aside)>,
+    /// Who has ops of which group for which there was no room.
+    later: BTreeSet<(String, GroupId)>,
+    /// How many of these there is room for.
+    freed: usize,
+}
+
+impl Waiting {
+    /// Lets go of what has waited for too long.
+    fn tidy(&mut self, now: Timestamp) {
+        let before = self.aside.len();
+        self.aside.retain(|(_, until, _)| now < *until);
+        self.freed += before - self.aside.len();
+    }
 }
 
 impl Servers {
@@ -68,7 +89,7 @@ impl Servers {
         &self,
         (db, now): (&Db, Timestamp),
         mut accounts: Vec<AccountId>,
-        aside: Aside,
+        aside: Option<Aside>,
     ) -> Result<LookedUp, AskError> {
         let until = now.plus_ms(PATIENCE_MS);
         let asked: Vec<AccountId> = {
@@ -81,13 +102,17 @@ impl Servers {
             if accounts.is_empty() {
                 return Ok(LookedUp::Nothing);
             }
-            waiting.retain(|(_, until, _)| now < *until);
-            if !waiting.iter().any(|(_, _, known)| *known == aside) {
+            waiting.tidy(now);
+            let waiting = &mut waiting.aside;
+            if asked.len() + accounts.len() > MAX_ASKED {
+                return Ok(LookedUp::Full);
+            }
+            let is_known = |aside: &Aside| waiting.iter().any(|(_, _, known)| known == aside);
+            if let Some(aside) = aside.filter(|aside| !is_known(aside)) {
                 let its = waiting.iter().filter(|(_, _, known)| known.from() == aside.from());
                 let its: Vec<_> = its.map(|(accounts, ..)| accounts.len()).collect();
                 if waiting.len() >= MAX_ASIDE
                     || its.len() >= MAX_OF_ONE
-                    || asked.len() + accounts.len() > MAX_ASKED
                     || its.iter().sum::<usize>() + accounts.len() > MAX_FOR_ONE
                 {
                     return Ok(LookedUp::Full);
@@ -130,14 +155,31 @@ impl Servers {
         }
         drop(answered);
         let mut waiting = lock(&self.look_ups.aside);
-        waiting.retain(|(_, until, _)| now < *until);
-        for (accounts, ..) in waiting.iter_mut() {
+        waiting.tidy(now);
+        for (accounts, ..) in &mut waiting.aside {
             accounts.retain(|waited| waited != account);
         }
-        let (ready, rest) = std::mem::take(&mut *waiting)
+        let (ready, rest) = std::mem::take(&mut waiting.aside)
             .into_iter()
             .partition::<Vec<_>, _>(|(accounts, ..)| accounts.is_empty());
-        *waiting = rest;
+        waiting.aside = rest;
+        waiting.freed += ready.len();
         ready.into_iter().map(|(_, _, aside)| aside).collect()
+    }
+
+    /// Notes that `from` has ops of a group for which there was no room.
+    pub(crate) fn look_later(&self, from: &str, group: GroupId) {
+        let mut waiting = lock(&self.look_ups.aside);
+        if waiting.later.len() < MAX_LATER {
+            waiting.later.insert((from.to_owned(), group));
+        }
+    }
+
+    /// Who has ops of which group that are to be asked for again: as many as found an end since.
+    pub(super) fn now_room_for(&self, now: Timestamp) -> Vec<(String, GroupId)> {
+        let mut waiting = lock(&self.look_ups.aside);
+        waiting.tidy(now);
+        let count = std::mem::take(&mut waiting.freed).min(waiting.later.len());
+        (0..count).filter_map(|_| waiting.later.pop_first()).collect()
     }
 }

@@ -85,6 +85,27 @@ pub(crate) async fn forget_account(
     Ok(true)
 }
 
+/// Forgets accounts of a server that no group has named, but for the newest so many; how many.
+pub(crate) async fn forget_oldest(conn: &mut Conn, server: &str, most: u32) -> Result<u64, Error> {
+    let gone: Vec<String> = sqlx::query_scalar(
+        "DELETE FROM remote_accounts WHERE account IN (
+            SELECT account FROM remote_accounts WHERE server = $1 AND named = FALSE
+            ORDER BY asked_ms DESC, account DESC LIMIT 64 OFFSET $2)
+         RETURNING account",
+    )
+    .bind(server)
+    .bind(i64::from(most))
+    .fetch_all(&mut *conn)
+    .await?;
+    for account in &gone {
+        sqlx::query("DELETE FROM remote_devices WHERE account = $1")
+            .bind(account)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(gone.len() as u64)
+}
+
 /// Forgets a server of which nothing was heard since `before`, unless it is paused, or something is kept of it,
 /// or for it, or a group names somebody of it; whether it did.
 pub(crate) async fn forget_server(

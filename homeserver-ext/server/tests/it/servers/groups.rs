@@ -220,7 +220,7 @@ fn event(group: &Group, carried: Carried) -> serde_json::Value {
     Item::Event(ItemId::new(random()), event).to_json()
 }
 
-fn said(group: &Group, envelope: Submission) -> serde_json::Value {
+pub(super) fn said(group: &Group, envelope: Submission) -> serde_json::Value {
     event(group, Carried::Envelopes(vec![envelope]))
 }
 

@@ -76,7 +76,8 @@ impl Peer {
         self.items(door(server).await)
     }
 
-    fn items(&mut self, frames: Vec<Value>) -> Vec<Item> {
+    /// Of frames that came those that are for it.
+    pub(super) fn items(&mut self, frames: Vec<Value>) -> Vec<Item> {
         let mut items = Vec::new();
         for frame in frames.into_iter().filter(|frame| frame["to"] == self.name) {
             let content = frame["content"].to_string();

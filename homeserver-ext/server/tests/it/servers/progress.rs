@@ -10,9 +10,11 @@ use causeway_protocol::{
 
 use super::{
     OTHER, at,
-    groups::{ops, until_epoch, with_carol},
+    groups::{ops, said, until_epoch, with_carol},
     peer::Peer,
-    restarted, two,
+    restarted,
+    strangers::show,
+    two,
     wire::{Wire, hand_in},
 };
 use crate::harness::{Group, Person, Server, random, text};
@@ -358,4 +360,45 @@ async fn under_sender_keys_it_is_put_down_and_marked_by_its_readers() {
     let (is, _, texts) = said_before_the_cut_came(1).await;
     assert_eq!(is, DeliveryState::Acked);
     assert_eq!(texts, ["late", "after"]);
+}
+
+/// A server is owed the ends of as much as it can be: what was read behind them is told with them.
+#[tokio::test]
+async fn what_was_read_is_told_behind_as_many_ends_as_a_server_may_be_owed() {
+    const OWED: usize = 4_096;
+    let server = at("a.example").await;
+    let alice = server.person("alice").await;
+    let carol = Person::at("carol", OTHER);
+    let mut peer = Peer::new(OTHER);
+    let mut group = Group::begun(Group::first_op(&carol));
+    group.install(group.op(&carol, &Body::Add(vec![alice.entry(0)])));
+    let message = carol.message(group.id(), 1, "hello");
+    let id = message.name();
+    let items = vec![show(&carol), ops(&group, &group.ops), said(&group, message)];
+    hand_in(&server, OTHER, peer.frame(items)).await;
+    server
+        .change(&format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {OWED})
+             INSERT INTO owed_progress (server, sender, id, device, n, group_id, reason)
+             SELECT d.server, d.device_id, randomblob(16), 0, n, randomblob(32), 'refused'
+             FROM n JOIN devices d ON d.account = '{}'",
+            carol.account
+        ))
+        .await;
+    read(&server, &alice, "hello").await;
+    let mut told = Vec::new();
+    let is_read = |row: &RowProgress| row.id == id && row.state == RowState::Acked;
+    let all = tokio::time::timeout(std::time::Duration::from_mins(1), async {
+        while !told.iter().any(is_read) {
+            for item in peer.said(&server).await {
+                if let Item::Tell(_, Tell::Progress(_, rows)) = item {
+                    told.extend(rows);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    all.await.expect("it is told without a word of the other that it has heard the ends");
+    let ends = told.iter().take_while(|row| row.state == RowState::Failed).count();
+    assert_eq!(ends, OWED, "what ended is told before what was read");
 }

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::harness::{Group, Person, Server, op_body, random};
 
-fn shown(who: &Person) -> AccountAnswer {
+pub(super) fn shown(who: &Person) -> AccountAnswer {
     AccountDevices { list: who.list.clone(), devices: vec![who.record.clone()] }.into()
 }
 
-fn show(who: &Person) -> Value {
+pub(super) fn show(who: &Person) -> Value {
     let shown = vec![serde_json::to_value(shown(who)).unwrap()];
     Item::Tell(ItemId::new(random()), Tell::Accounts(shown)).to_json()
 }
