@@ -184,20 +184,22 @@ struct Round<'a> {
 }
 
 /// Whether the message that a redaction takes back has a counterpart in the group, or will have one. It is not
-/// sealed anew for those who had it too late.
+/// sealed anew for those who had it too late, or will have.
 async fn is_known(
     tx: &mut Tx,
     portal: &Portal,
-    decided: &Decided,
+    decided: &mut Decided,
     redaction: &RoomEvent,
 ) -> Result<bool, storage::Error> {
     let (_, about) = unbridged::line(unbridged::Kind::Redaction, redaction);
     let Some(event) = about else { return Ok(false) };
     let txn = client_id(&portal.group, event.as_bytes(), 0).to_string();
     late::take_back(tx, &txn).await?;
-    Ok(decided.has(&txn)
-        || links::message_of(tx.conn(), &event).await?.is_some()
-        || outbox::lane_of(tx.conn(), &txn).await?.is_some())
+    if decided.has(&txn) || outbox::lane_of(tx.conn(), &txn).await?.is_some() {
+        decided.take_back(txn);
+        return Ok(true);
+    }
+    Ok(links::message_of(tx.conn(), &event).await?.is_some())
 }
 
 /// Whether it is about a call and nothing else.
@@ -301,7 +303,7 @@ impl Round<'_> {
         let kind = unbridged::Kind::of(&event);
         // What never came.
         let is_nothing = kind == Some(unbridged::Kind::Redaction)
-            && !is_known(tx, portal, &self.decided, &event).await?;
+            && !is_known(tx, portal, &mut self.decided, &event).await?;
         let is_ours = self.ours.contains(event.event_id.as_str());
         let once = match kind {
             Some(kind) => Some(kind.name()),

@@ -5,7 +5,7 @@ use causeway_store::Tx;
 use ruma::UserId;
 
 use super::{
-    Error, dead_letters, lanes,
+    Error, dead_letters, lanes, late,
     outbox::{self, Entry},
     portals,
     sealed::Sealer,
@@ -43,6 +43,8 @@ pub struct Decided {
     unsaid: Vec<(Entry, String)>,
     /// What may have been carried out before, and since when.
     again: Vec<(Vec<String>, Timestamp)>,
+    /// What was taken back in its room before it went.
+    taken_back: Vec<String>,
     /// What is known to stand aside.
     asides: lanes::Asides,
 }
@@ -83,6 +85,11 @@ impl Decided {
     /// Whether a deed of this name is among them.
     pub fn has(&self, txn: &str) -> bool {
         self.deeds.iter().any(|entry| entry.txn == txn)
+    }
+
+    /// What goes under this name was taken back in its room.
+    pub fn take_back(&mut self, txn: String) {
+        self.taken_back.push(txn);
     }
 
     /// The same for an input that may have been taken in before, not earlier than `since`: its deeds
@@ -149,6 +156,9 @@ impl Decided {
         outbox::put(tx, vault, &self.deeds, &self.asides).await?;
         for (txns, since) in &self.again {
             outbox::may_be_out(tx.later(), txns, *since);
+        }
+        for txn in &self.taken_back {
+            late::take_back_first(tx.later(), txn);
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ pub fn keep(script: &mut Script, rows: &[(i64, EnvelopeId)], epoch: Epoch, now: 
                 ends_at, message_id, epoch)
              SELECT txn, lane, portal, author, who, sealed, accepted_at, expires_at,
                 CASE WHEN expires_at < $4 THEN expires_at ELSE $4 END, $2, $3
-             FROM portal_outbox WHERE id = $1
+             FROM portal_outbox WHERE id = $1 AND taken_back = 0
              ON CONFLICT (txn) DO UPDATE SET message_id = excluded.message_id,
                 epoch = excluded.epoch, anew = late.anew + 1, failed = FALSE",
         );
@@ -140,13 +140,27 @@ pub async fn forget(tx: &mut Tx, of: &Late) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whoever said it took it back in the room: it is not sealed anew.
+/// Whoever said it took it back in the room: it is not sealed anew, nor does it go where it stands in the outbox
+/// for that.
 ///
 /// # Errors
 /// [`Error`]
 pub async fn take_back(tx: &mut Tx, txn: &str) -> Result<(), Error> {
-    sqlx::query("DELETE FROM late WHERE txn = $1").bind(txn).execute(tx.conn()).await?;
+    let late = sqlx::query("DELETE FROM late WHERE txn = $1").bind(txn).execute(tx.conn()).await?;
+    if late.rows_affected() > 0 {
+        sqlx::query("UPDATE portal_outbox SET taken_back = 2 WHERE txn = $1")
+            .bind(txn)
+            .execute(tx.conn())
+            .await?;
+    }
     Ok(())
+}
+
+/// Likewise of what goes for the first time: when it is out nothing is kept of it.
+pub fn take_back_first(script: &mut Script, txn: &str) {
+    script
+        .add("UPDATE portal_outbox SET taken_back = 1 WHERE txn = $1 AND taken_back = 0")
+        .bind(txn);
 }
 
 /// Forgets what is kept no longer at `now`; of what not all have its room is told first.

@@ -53,6 +53,8 @@ pub struct Stored<D> {
     pub tried_at: Option<Timestamp>,
     /// It was a dead letter: look for it before sending.
     pub replayed: bool,
+    /// It stands here to be sealed anew, and was taken back since: it does not go.
+    pub taken_back: bool,
 }
 
 /// What stands first in a lane.
@@ -260,7 +262,8 @@ pub fn select_first(script: &mut Script, lane: &Lane) {
     script.asks();
     portals::select_place(script, lane.portal());
     let query = script.add(
-        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at,
+            taken_back
          FROM portal_outbox
          WHERE lane = $1
            AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND paused IS NOT NULL)
@@ -309,7 +312,8 @@ pub async fn of_others<D: TryFrom<Deed>>(
     those: &[String],
 ) -> Result<Vec<Stored<D>>, Error> {
     let mut query = sqlx::query(
-        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at,
+            taken_back
          FROM portal_outbox
          WHERE lane = $1 AND id > $2
            AND (who IS NULL OR who NOT IN ($3, $4, $5, $6, $7, $8, $9, $10))
@@ -357,7 +361,8 @@ pub async fn named(
     txn: &str,
 ) -> Result<Option<Opened<Deed>>, Error> {
     let row = sqlx::query(
-        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at
+        "SELECT id, txn, author, sealed, attempt, tried_at, expires_at, replayed, accepted_at,
+            taken_back
          FROM portal_outbox WHERE txn = $1 AND lane = $2",
     )
     .bind(txn)
@@ -408,6 +413,7 @@ fn opened<D: TryFrom<Deed>>(vault: &Sealer, lane: &Lane, row: &Row) -> Result<Op
         refused: row.try_get(4)?,
         tried_at: row.try_get::<Option<i64>, _>(5)?.map(time),
         replayed: row.try_get(7)?,
+        taken_back: row.try_get::<i64, _>(9)? == 2,
     };
     Ok(match read {
         Ok(deed) => Ok(row.with(deed)),
@@ -427,10 +433,10 @@ fn read<D: TryFrom<Deed>>(vault: &Sealer, txn: &str, sealed: Vec<u8>) -> Result<
 impl<D> Stored<D> {
     /// The same row with another deed.
     pub fn with<E>(self, deed: E) -> Stored<E> {
-        let Self { id, entry, refused, tried_at, replayed } = self;
+        let Self { id, entry, refused, tried_at, replayed, taken_back } = self;
         let Entry { lane, txn, author, accepted_at, expires_at, .. } = entry;
         let entry = Entry { lane, txn, author, deed, accepted_at, expires_at };
-        Stored { id, entry, refused, tried_at, replayed }
+        Stored { id, entry, refused, tried_at, replayed, taken_back }
     }
 }
 

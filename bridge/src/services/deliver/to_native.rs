@@ -170,6 +170,11 @@ impl Way<'_> {
         let sending = if let Some(sending) = self.begun(&mut tx, sending, &rows).await? {
             tx.commit().await?;
             sending
+        } else if rows.iter().any(|row| row.taken_back) {
+            for row in rows.iter().filter(|row| row.taken_back) {
+                outbox::remove(&mut tx, row.id).await?;
+            }
+            return Ok(Round::after(tx));
         } else {
             // Who was refused in company is tried alone.
             if rows.first().is_some_and(|row| row.refused > 0) {

@@ -7,7 +7,7 @@
 use causeway_store::Tx;
 
 use super::{
-    Begun, Head, Leases, Ready, Spine, StepError, Way,
+    Begun, Head, Leases, Ready, Spine, StepError, Stored, Way,
     first::{First, first},
     outbox, steps,
 };
@@ -44,7 +44,8 @@ async fn commit_sealed(
     let (mut tx, First { portal, head, sending, to_seal }) =
         first(spine, Some(tx), &lane, script).await?;
     let Head::Rows(mut rows) = head else { return Ok(tx.commit().await?) };
-    let is_new = rows.iter().all(|row| row.refused == 0 && row.tried_at.is_none());
+    let is_new = |row: &Stored<_>| row.refused == 0 && row.tried_at.is_none() && !row.taken_back;
+    let is_new = rows.iter().all(is_new);
     if sending.is_some() || !is_new || !(1..outbox::HEAD).contains(&rows.len()) {
         return Ok(tx.commit().await?);
     }
