@@ -6,6 +6,7 @@
 //! Statements of the hot path have their LIMIT written out: one that is bound has SQLite plan the
 //! statement anew whenever it runs.
 
+pub mod agents;
 pub mod answered;
 pub mod callers;
 pub mod dead_letters;

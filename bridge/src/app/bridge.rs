@@ -343,9 +343,9 @@ fn say_last_word(tasks: &Tasks, spine: &Spine) {
 
 fn start_services(tasks: &Tasks, spine: &Spine, door: Option<Door>) {
     if let Some(door) = door {
-        let (matrix, names) = (spine.matrix.clone(), spine.names.clone());
+        let (matrix, names, db) = (spine.matrix.clone(), spine.names.clone(), spine.db.clone());
         let (troubles, steps) = (spine.troubles.clone(), spine.steps.clone());
-        let agent = Agent { matrix, door, names, troubles, steps };
+        let agent = Agent { matrix, door, names, db, troubles, steps };
         tasks.keep("agent", move || {
             let agent = agent.clone();
             async move { agent::run(&agent, pending()).await }

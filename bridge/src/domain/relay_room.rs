@@ -373,12 +373,38 @@ impl Again {
         once.is_none_or(|once| once.next_ms <= now_ms)
     }
 
-    /// It is.
-    pub fn invited(&mut self, room: &RoomId, server: &ServerName, now_ms: u64) {
+    /// It is; how long is waited now, milliseconds.
+    pub fn invited(&mut self, room: &RoomId, server: &ServerName, now_ms: u64) -> u64 {
         let fresh = Once { next_ms: 0, wait_ms: AGAIN_MS / 2 };
         let once = self.0.entry((room.to_owned(), server.to_owned())).or_insert(fresh);
         once.wait_ms = (once.wait_ms * 2).min(MAX_AGAIN_MS);
         once.next_ms = now_ms + once.wait_ms;
+        once.wait_ms
+    }
+
+    /// Nobody took the invitation: the next comes no later than this one.
+    pub fn refused(&mut self, room: &RoomId, server: &ServerName) {
+        if let Some(once) = self.0.get_mut(&(room.to_owned(), server.to_owned())) {
+            once.wait_ms /= 2;
+        }
+    }
+
+    /// It was before a start, which has left so much of what is waited; a clock that was put back leaves no more
+    /// than that.
+    pub fn put_back(
+        &mut self,
+        (room, server): (&RoomId, &ServerName),
+        now_ms: u64,
+        (left_ms, wait_ms): (u64, u64),
+    ) {
+        let wait_ms = wait_ms.clamp(AGAIN_MS / 2, MAX_AGAIN_MS);
+        let once = Once { next_ms: now_ms + left_ms.min(wait_ms), wait_ms };
+        self.0.insert((room.to_owned(), server.to_owned()), once);
+    }
+
+    /// Whether something is remembered of it.
+    pub fn has(&self, room: &RoomId, server: &ServerName) -> bool {
+        self.0.contains_key(&(room.to_owned(), server.to_owned()))
     }
 
     /// Of a room only those are remembered whose agents are missing there.

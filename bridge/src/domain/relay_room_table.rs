@@ -203,7 +203,9 @@ fn who_does_not_come_is_invited_again_after_ten_minutes_then_twice_as_late_each_
         now += wait * 60_000;
     }
     assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440]);
-    again.invited(&r, &b, now);
+    again.refused(&r, &b);
+    assert!(!again.may(&r, &b, now - 1));
+    assert_eq!(again.invited(&r, &b, now), 86_400_000, "a refusal makes it no later");
     assert!(again.may(&other, &b, now) && again.may(&r, &c, now), "each for itself");
     // While it is missing that is remembered; once it came, or none is wished any more, it is not.
     again.keep(&[r.clone()].into());
@@ -212,6 +214,21 @@ fn who_does_not_come_is_invited_again_after_ten_minutes_then_twice_as_late_each_
     assert!(!again.may(&r, &b, now));
     again.keep_missing(&r, &[].into());
     assert!(again.may(&r, &b, now));
+}
+
+#[test]
+fn what_was_waited_for_before_a_start_is_waited_for_after_it_and_goes_on_growing() {
+    let (r, b) = (room("!r:a.example"), server("b.example"));
+    let mut again = Again::default();
+    assert!(!again.has(&r, &b));
+    again.put_back((&r, &b), 100, (5_000, 1_200_000));
+    assert!(again.has(&r, &b) && !again.may(&r, &b, 5_099) && again.may(&r, &b, 5_100));
+    assert_eq!(again.invited(&r, &b, 5_100), 2_400_000);
+    // By a clock that was put back.
+    again.put_back((&r, &b), 100, (u64::MAX, 1_200_000));
+    assert!(again.may(&r, &b, 1_200_100));
+    again.put_back((&r, &b), 100, (u64::MAX, u64::MAX));
+    assert!(again.may(&r, &b, 86_400_100));
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //! and the homeserver's to-device messages, and reads none of them (protocol §7.1).
 //!
 //! It reads its own `/sync`, since homeservers lose to-device messages on the way to an application
-//! service. Whatever is lost between the two is sent again by the links themselves: here nothing is kept.
+//! service. Whatever is lost between the two is sent again by the links themselves: of frames nothing is kept here.
 
 mod rooms;
 
 use std::{collections::BTreeMap, fmt::Display, future::Future, time::Duration};
 
+use causeway_store::Db;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
@@ -44,6 +45,8 @@ pub struct Agent {
     pub door: Door,
     /// Who is who on our server.
     pub names: Names,
+    /// Where it is kept whom it has invited.
+    pub db: Db,
     /// What does not go on, for people to see.
     pub troubles: Troubles,
     /// Where a test may have the process die.

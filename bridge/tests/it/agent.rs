@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::people::PATIENCE;
+use crate::{harness::database, people::PATIENCE};
 
 /// Requests to the homeserver for what came, and to the door for what leaves.
 type Asked = Arc<Sender<[u32; 2]>>;
@@ -38,7 +38,9 @@ async fn who_answers_at_once_with_nothing_is_not_asked_again_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(nothing).with_state(Arc::clone(&asked));
+    let folder = tempfile::tempdir().unwrap();
     let agent = Agent {
+        db: database(folder.path()).await,
         matrix: Matrix::new(&url, Secret::new("token")).unwrap(),
         door: Door::new(&url, Secret::new("token")).unwrap(),
         names: Names::new("b.example").unwrap(),

@@ -1,6 +1,9 @@
 //! The agent and rooms of agents, beside a homeserver and a native server that say what the test wants.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Json, Router,
@@ -21,7 +24,7 @@ use causeway_protocol::ids::GroupId;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
-use crate::people::PATIENCE;
+use crate::{harness::database, people::PATIENCE};
 
 const GROUP: GroupId = GroupId::new([7; 32]);
 const ME: &str = "@_causeway:a.example";
@@ -198,11 +201,24 @@ async fn during(world: World, story: impl AsyncFnOnce(&Fake)) {
 
 /// The same; what does not go on is in `troubles`.
 async fn during_seen(world: World, troubles: &Troubles, story: impl AsyncFnOnce(&Fake)) {
+    let folder = tempfile::tempdir().unwrap();
+    during_in(folder.path(), world, troubles, story).await;
+}
+
+/// The same, on what an earlier start has kept there.
+async fn during_in(
+    folder: &Path,
+    world: World,
+    troubles: &Troubles,
+    story: impl AsyncFnOnce(&Fake),
+) {
     let fake = Fake { world: Arc::new(Mutex::new(world)), news: Arc::new(watch::Sender::new(0)) };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(answer).with_state(fake.clone());
+    let db = database(folder).await;
     let agent = Agent {
+        db: db.clone(),
         matrix: Matrix::new(&url, Secret::new("token")).unwrap(),
         door: Door::new(&url, Secret::new("token")).unwrap(),
         names: Names::new("a.example").unwrap(),
@@ -213,6 +229,7 @@ async fn during_seen(world: World, troubles: &Troubles, story: impl AsyncFnOnce(
         () = agent::run(&agent, story(&fake)) => {}
         served = async { axum::serve(listener, app).await } => served.unwrap(),
     }
+    db.close().await;
 }
 
 fn wish(room: Option<&str>, home: &str) -> Value {
@@ -456,6 +473,66 @@ async fn an_invitation_that_is_longer_than_is_read_is_declined() {
     during(World { wishes, invited, ..World::default() }, async |fake| {
         fake.asked("!1:c.example/forget", |_| true).await;
         fake.asked("join/!told:b.example", |_| true).await;
+    })
+    .await;
+}
+
+/// Who declines at once is invited by none of the starts that follow, until it is time.
+#[tokio::test]
+async fn a_start_invites_nobody_who_was_invited_by_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = || {
+        let create = json!({
+            "type": "m.room.create", "state_key": "", "sender": ME,
+            "content": {"type": "dev.causeway.relay", "dev.causeway.group": GROUP},
+        });
+        vec![create, member(ME, "join"), member("@_causeway:c.example", "leave")]
+    };
+    let world = |moved, joined| World {
+        wishes: vec![wish(Some("!made:a.example"), "a.example")],
+        joined: vec![("!made:a.example".to_owned(), joined)],
+        moved,
+        ..World::default()
+    };
+    let is_reported = |body: &Value| body["rooms"][0]["room"] == "!made:a.example";
+    let invited = |world: &mut World| {
+        let of = world.asked.iter().filter(|(name, _)| name.ends_with("/invite"));
+        of.map(|(_, body)| body["user_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let troubles = Troubles::default();
+    during_in(folder.path(), world(0, state()), &troubles, async |fake| {
+        for server in ["b.example", "c.example"] {
+            let whom = format!("@_causeway:{server}");
+            fake.asked("/invite", |body| body["user_id"] == whom).await;
+        }
+    })
+    .await;
+    // One has come meanwhile, and goes again: of her nothing is kept any more.
+    let here = || [state(), vec![member("@_causeway:b.example", "join")]].concat();
+    during_in(folder.path(), world(1, here()), &troubles, async |fake| {
+        fake.asked("/rooms", is_reported).await;
+        fake.with(|world| {
+            world.asked.clear();
+            world.moved += 1;
+        });
+        // The next round is behind all of the first.
+        fake.with(|world| {
+            let timeline = json!({"events": [member("@_causeway:b.example", "join")]});
+            world.rooms.push(json!({"join": {"!made:a.example": {"timeline": timeline}}}));
+        });
+        fake.asked("/rooms", is_reported).await;
+        assert!(fake.with(invited).is_empty());
+    })
+    .await;
+    during_in(folder.path(), world(2, state()), &troubles, async |fake| {
+        fake.asked("/invite", |body| body["user_id"] == "@_causeway:b.example").await;
+        fake.with(|world| {
+            let timeline = json!({"events": [member("@_causeway:b.example", "leave")]});
+            world.rooms.push(json!({"join": {"!made:a.example": {"timeline": timeline}}}));
+            world.asked.retain(|(name, _)| name.ends_with("/invite"));
+        });
+        fake.asked("/rooms", is_reported).await;
+        assert_eq!(fake.with(invited), ["@_causeway:b.example"]);
     })
     .await;
 }

@@ -34,7 +34,10 @@ use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::people::{PATIENCE, Person};
+use crate::{
+    harness::database,
+    people::{PATIENCE, Person},
+};
 
 const TOKEN: &str = "token of people";
 const DOOR_TOKEN: &str = "token of the door";
@@ -114,6 +117,7 @@ impl Half {
         let by = Arc::clone(&self.ahead);
         let now = move || clock::now().plus_ms(by.load(Ordering::Relaxed));
         let (address, homeserver, name) = (self.address, self.homeserver.clone(), self.name);
+        let folder = self.folder.path().to_owned();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -124,6 +128,7 @@ impl Half {
             let app = App::open(config, causeway_server::Clock::new(now)).await.unwrap();
             let listener = TcpListener::bind(address).await.unwrap();
             let agent = Agent {
+                db: database(&folder).await,
                 matrix: Matrix::new(&homeserver, Secret::new("as_token")).unwrap(),
                 door: Door::new(&format!("http://{address}"), Secret::new(DOOR_TOKEN)).unwrap(),
                 names: Names::new(name).unwrap(),

@@ -77,6 +77,13 @@ pub(crate) fn focus(spine: &Spine, door: Option<(&str, &str)>) -> Arc<Focus> {
     }))
 }
 
+/// The database of a bridge in a folder.
+pub(crate) async fn database(folder: &std::path::Path) -> Db {
+    let path = folder.join("bridge.db");
+    let schemas = &[causeway_groups::SCHEMA, SCHEMA];
+    Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap()
+}
+
 /// A device whose server is not there: for what has to do with rooms alone.
 async fn nobody(db: &Db, vault: Vault, router: Arc<from_native::Router>) -> Client {
     let account = "bridge:b.example".parse().unwrap();
@@ -111,9 +118,7 @@ impl Bridge {
 
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bridge.db");
-        let schemas = &[causeway_groups::SCHEMA, SCHEMA];
-        let db = Db::open(Options { path, lock: Lock::Exclusive, schemas }).await.unwrap();
+        let db = database(folder.path()).await;
         let vault = Vault::open(&db, &folder.path().join("storage.key")).await.unwrap();
         let stub = Stub::start().await;
         let clock = Arc::new(AtomicU64::new(START));

@@ -45,7 +45,7 @@ const QUEUES: [&str; 7] = [
 ];
 
 /// Statements that walk through a table, by how they begin, and why they may.
-const WALKS: [(&str, &str); 62] = [
+const WALKS: [(&str, &str); 63] = [
     (
         "SELECT i.room_id, i.event_id FROM inbox i JOIN portals",
         "newest first: as far as a portal's",
@@ -70,6 +70,7 @@ const WALKS: [(&str, &str); 62] = [
     ("SELECT room_id FROM portals WHERE room_id IS NOT NULL", "all, when reading begins anew"),
     ("SELECT DISTINCT portal FROM expired", "a covering index; a hundred rows of each at most"),
     ("UPDATE lanes SET turn = 0", "all are wanted, at the start"),
+    ("SELECT room, server, next_at, wait_ms FROM agents_invited", "all are wanted, at the start"),
     ("UPDATE portal_outbox SET replayed", "all are wanted, when the database was put back"),
     ("SELECT chain_id, sealed FROM given WHERE group_id", "when a member asks for a key"),
     ("UPDATE shared_keys SET next", "all are wanted, when the database was put back"),

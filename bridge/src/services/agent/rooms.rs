@@ -1,8 +1,10 @@
 //! The rooms of agents that carry what is for all of a group: made, entered and left as the native server
 //! wishes, and told to it as they are (protocol §7.4).
 //!
-//! Here, too, nothing is kept: what is wished for is asked for, what is there is looked at, and what the two
-//! make of each other are rules (`domain::relay_room`). Whatever a room does not carry the links do.
+//! What is wished for is asked for, what is there is looked at, and what the two make of each other are rules
+//! (`domain::relay_room`). Whatever a room does not carry the links do. Only whom it has invited is kept.
+
+mod again;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +21,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use self::again::Invitations;
 use super::{Agent, Remedy};
 use crate::{
     domain::{
         ghost::Names,
-        relay_room::{self, Again, Invites, Leaving, MESSAGE, Next, Tended, Untold, Wish},
+        relay_room::{self, Invites, Leaving, MESSAGE, Next, Tended, Untold, Wish},
     },
     gateway::{
         door::{DoorError, Post, Report},
@@ -32,6 +35,7 @@ use crate::{
     registration::AGENT,
     secret::Secret,
     steps::Step,
+    storage,
 };
 
 /// How soon it is looked again where something is missing.
@@ -271,6 +275,8 @@ enum KeepError {
     Door(#[from] DoorError),
     #[error(transparent)]
     Matrix(#[from] MatrixError),
+    #[error(transparent)]
+    Rows(#[from] storage::Error),
 }
 
 impl Remedy for KeepError {
@@ -278,6 +284,7 @@ impl Remedy for KeepError {
         match self {
             Self::Door(error) => error.remedy(),
             Self::Matrix(error) => error.remedy(),
+            Self::Rows(_) => "bridge.db cannot be read or written: the log says why",
         }
     }
 }
@@ -290,7 +297,7 @@ struct Keeper {
     /// Rooms in which all is as it should be, and what was wished then.
     settled: BTreeMap<GroupId, Wish>,
     invites: Invites,
-    again: Again,
+    again: Invitations,
     leaving: Leaving,
     unanswered: Leaving,
     untold: Untold,
@@ -320,7 +327,7 @@ impl Keeper {
             of: None,
             settled: BTreeMap::new(),
             invites: Invites::default(),
-            again: Again::default(),
+            again: Invitations::default(),
             leaving: Leaving::told(),
             unanswered: Leaving::invited(),
             untold: Untold::default(),
@@ -339,6 +346,7 @@ impl Keeper {
         user: &UserId,
         seen: &Seen,
     ) -> Result<bool, KeepError> {
+        self.again.read(&agent.db, self.now_ms()).await?;
         let wishes = agent.door.rooms().await?;
         seen.with(|inner| inner.moved = Some(wishes.moved));
         if self.of.replace(wishes.began) != Some(wishes.began) {
@@ -405,7 +413,7 @@ impl Keeper {
             seen.with(|inner| inner.invites.remove(&report.room));
             let missing = wish.servers.iter().filter(|it| !tended.joined.contains(*it)).cloned();
             self.again.keep_missing(&report.room, &missing.collect());
-            let is_done = self.act(agent, user, (&report.room, tended)).await;
+            let is_done = self.act(agent, user, (&report.room, tended)).await?;
             is_all_settled &= is_settled;
             if is_done && is_settled {
                 wish.room = Some(report.room);
@@ -413,6 +421,7 @@ impl Keeper {
             }
         }
         self.joined = Some(now_in);
+        self.again.tidy(&agent.db).await?;
         Ok(is_all_settled)
     }
 
@@ -470,7 +479,7 @@ impl Keeper {
         agent: &Agent,
         user: &UserId,
         (room, tended): (&RoomId, Tended),
-    ) -> bool {
+    ) -> Result<bool, storage::Error> {
         let mut is_done = true;
         let overdue = self.leaving.overdue(room, &tended.leaving, self.now_ms());
         let unanswered = self.unanswered.overdue(room, &tended.invited, self.now_ms());
@@ -492,19 +501,18 @@ impl Keeper {
                 is_done = false;
                 continue;
             }
+            self.again.invites(&agent.db, (room, &server), now_ms).await?;
             match invite(agent, user, room, &server).await {
-                Ok(()) => {
-                    self.again.invited(room, &server, now_ms);
-                    agent.steps.reached(Step::InvitedAgents).await;
-                }
+                Ok(()) => agent.steps.reached(Step::InvitedAgents).await,
                 Err(error) => {
                     tracing::debug!(%error, %server, "its agent is not invited yet");
                     self.invites.refused(&server, now_ms);
+                    self.again.refused(room, &server);
                     is_done = false;
                 }
             }
         }
-        is_done
+        Ok(is_done)
     }
 }
 
