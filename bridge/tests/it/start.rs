@@ -6,15 +6,16 @@ use std::{
     ffi::OsStr,
     fs,
     path::Path,
+    sync::{Arc, Mutex},
     time::{Duration, UNIX_EPOCH},
 };
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{self, Query, State},
     http::{StatusCode, header::DATE},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use causeway_bridge::{
     demo::causeway::{Causeway, CausewayError, Listeners},
@@ -66,6 +67,8 @@ pub(crate) struct Misfit {
     register: (u16, Value),
     bot: Value,
     pub(crate) ping: (u16, Value),
+    /// To whoever makes the agent's device, for as long as the test wants.
+    device: Arc<Mutex<(u16, Value)>>,
     /// How far its clock is ahead, seconds.
     pub(crate) ahead: u64,
 }
@@ -80,6 +83,7 @@ impl Misfit {
             register: (400, json!({"errcode": "M_USER_IN_USE", "error": "x"})),
             bot: json!("@causewaybot:example.org"),
             ping: (200, json!({})),
+            device: Arc::new(Mutex::new((200, json!({})))),
             ahead: 0,
         }
     }
@@ -87,6 +91,10 @@ impl Misfit {
 
 /// Makes one answer of a good homeserver a wrong one.
 type Change = fn(&mut Misfit);
+
+fn nothing() -> (u16, Value) {
+    (200, json!({}))
+}
 
 fn answer((status, body): (u16, Value)) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
@@ -114,6 +122,18 @@ pub(crate) async fn homeserver(misfit: Misfit) -> String {
         .route(
             "/v1/appservice/{id}/ping",
             post(async |State(misfit): State<Misfit>| answer(misfit.ping)),
+        )
+        .route(
+            "/v3/devices/{id}",
+            put(async |extract::Path(id): extract::Path<String>, State(misfit): State<Misfit>| {
+                let is_agents = id == "CAUSEWAY_RELAY";
+                answer(if is_agents { misfit.device.lock().unwrap().clone() } else { nothing() })
+            }),
+        )
+        .route(
+            "/v3/user/{id}/account_data/{kind}",
+            get(async || answer((404, json!({"errcode": "M_NOT_FOUND", "error": "none"}))))
+                .put(async || answer(nothing())),
         )
         .fallback(async || Json(json!({})));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -322,4 +342,44 @@ async fn a_wrong_or_missing_storage_key_is_refused_before_any_write() {
     fs::rename(&aside, &database).unwrap();
     causeway.spawn().unwrap();
     causeway.live().await.unwrap();
+}
+
+/// What the running program says of its agent in `GET health`, each as `why`.
+async fn troubles_of_agent(causeway: &Causeway) -> Vec<String> {
+    let token = causeway.admin_token().unwrap();
+    let url = format!("{}/_causeway/admin/v1/health", causeway.appservice_url());
+    let answer = reqwest::Client::new().get(url).bearer_auth(token.expose()).send().await;
+    // It listens there once it has reached the homeserver.
+    let Ok(answer) = answer else { return Vec::new() };
+    let health: Value = answer.json().await.unwrap();
+    let troubles = health["troubles"].as_array().unwrap_or_else(|| panic!("{health}")).iter();
+    let its = troubles.filter(|trouble| trouble["kind"] == "agent");
+    its.map(|trouble| trouble["why"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_begin_is_a_trouble_of_the_running_program_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut causeway = prepared(dir.path(), NOBODY);
+    let misfit = Misfit::none(dir.path());
+    let device = Arc::clone(&misfit.device);
+    *device.lock().unwrap() = (403, json!({"errcode": "M_FORBIDDEN", "error": "no devices here"}));
+    causeway.set_env("CAUSEWAY__HOMESERVER__ADDRESS", &homeserver(misfit).await);
+    causeway.spawn().unwrap();
+    causeway.live().await.unwrap();
+    let is_it = |why: &String| why.starts_with("no agent to speak with other servers yet");
+    let all = tokio::time::timeout(Duration::from_mins(1), async {
+        let why = loop {
+            let troubles = troubles_of_agent(&causeway).await;
+            if let Some(why) = troubles.into_iter().find(is_it) {
+                break why;
+            }
+        };
+        assert!(why.contains("no devices here"), "{why}");
+        assert!(why.contains("What to do: write the registration anew"), "{why}");
+        *device.lock().unwrap() = (200, json!({}));
+        while troubles_of_agent(&causeway).await.iter().any(is_it) {}
+    });
+    assert!(all.await.is_ok(), "it is shown, and over: {}", causeway.log());
+    assert!(causeway.stop().await.unwrap(), "{}", causeway.log());
 }

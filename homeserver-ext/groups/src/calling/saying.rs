@@ -143,3 +143,160 @@ async fn tell(
         client.sync_group(group).await.ok();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::SocketAddr,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicBool, Ordering::SeqCst},
+        },
+    };
+
+    use causeway_protocol::{
+        api::Registration,
+        ids::{CallId, Timestamp},
+        roster::{Role, Scheme},
+    };
+    use causeway_server::{App, Clock, Config};
+    use causeway_store::{Db, Lock, Options, Tx};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        SCHEMA, Vault,
+        machine::{NewGroup, Received},
+        sdk::{Keep, KeepError},
+    };
+
+    struct Nothing;
+
+    impl Keep for Nothing {
+        fn keep<'a>(
+            &'a self,
+            _: &'a Client,
+            _: &'a mut Tx,
+            _: Vec<Received>,
+        ) -> BoxFuture<'a, Result<(), KeepError>> {
+            Box::pin(std::future::ready(Ok(())))
+        }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp(1_900_000_000_000)
+    }
+
+    /// What stands before a server: what was posted into groups, and whether the server is away.
+    #[derive(Default)]
+    struct Front {
+        posted: Mutex<Vec<Vec<u8>>>,
+        is_away: AtomicBool,
+    }
+
+    impl Front {
+        async fn carry(&self, mut client: TcpStream, upstream: SocketAddr) -> Option<()> {
+            let (mut bytes, mut chunk) = (Vec::new(), [0; 4_096]);
+            let (head, body) = loop {
+                let count = client.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
+                bytes.extend_from_slice(&chunk[..count]);
+                let Some(end) = bytes.windows(4).position(|it| it == b"\r\n\r\n") else { continue };
+                let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+                let length = head.split("content-length: ").nth(1).and_then(|it| it.lines().next());
+                let length = length.map_or(0, |length| length.parse::<usize>().unwrap());
+                if bytes.len() >= end + 4 + length {
+                    break (head, bytes[end + 4..].to_vec());
+                }
+            };
+            if head.starts_with("post ") && head.contains("/groups/") {
+                self.posted.lock().unwrap().push(body);
+            }
+            if self.is_away.load(SeqCst) {
+                return None;
+            }
+            // One request on each connection, so that each is seen.
+            let line = bytes.iter().position(|byte| *byte == b'\n')? + 1;
+            bytes.splice(line..line, *b"connection: close\r\n");
+            let mut server = TcpStream::connect(upstream).await.ok()?;
+            server.write_all(&bytes).await.ok()?;
+            copy(&mut server, &mut client).await.ok().map(drop)
+        }
+    }
+
+    async fn device(folder: &std::path::Path, url: &str, name: &str) -> Client {
+        let folder = folder.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("client.db");
+        let db = Db::open(Options { path, lock: Lock::Exclusive, schemas: &[SCHEMA] });
+        let db = db.await.unwrap();
+        let vault = Vault::open(&db, &folder.join("storage.key")).await.unwrap();
+        let keeper = Arc::new(Nothing);
+        Client::register(db, vault, Some(url), name, None, keeper, now).await.unwrap().client
+    }
+
+    /// A try that is sealed anew takes a key of the Olm session, and the other side would have to make up for
+    /// all of them.
+    #[tokio::test]
+    async fn a_key_that_is_held_up_is_posted_as_the_same_bytes_until_the_server_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new("native.example", folder.path().join("server.db"));
+        config.registration = Registration::Open;
+        let app = App::open(config, Clock::new(now)).await.unwrap();
+        let (inner, outer) =
+            (TcpListener::bind("127.0.0.1:0").await, TcpListener::bind("127.0.0.1:0").await);
+        let (inner, outer) = (inner.unwrap(), outer.unwrap());
+        let upstream = inner.local_addr().unwrap();
+        let url = format!("http://{}", outer.local_addr().unwrap());
+        let (front, mut tasks) = (Arc::new(Front::default()), tokio::task::JoinSet::new());
+        tasks.spawn(app.serve(inner, tokio_util::sync::CancellationToken::new()));
+        let of_all = Arc::clone(&front);
+        tasks.spawn(async move {
+            let mut carried = tokio::task::JoinSet::new();
+            while let Ok((client, _)) = outer.accept().await {
+                let front = Arc::clone(&of_all);
+                carried.spawn(async move { front.carry(client, upstream).await });
+            }
+        });
+        let ann = device(folder.path(), &url, "ann").await;
+        let ben = device(folder.path(), &url, "ben").await;
+        let new = NewGroup {
+            scheme: Scheme::SenderKeys,
+            suite: None,
+            name: "Callers".to_owned(),
+            description: String::new(),
+            members_may_add: false,
+            is_channel: false,
+            max_members: 10,
+            ttl_s: 86_400,
+        };
+        let group = ann.create_group(new).await.unwrap();
+        ann.add(group, &ben.me().account, Role::Member).await.unwrap();
+        let to = ben.me().record.device_id;
+        let signal = |json: &str| CallSignal {
+            call: CallId::new([7; 16]),
+            epoch: 1,
+            json: json.as_bytes().to_vec().into(),
+        };
+        let mut sayings = Sayings::new(ann, group);
+        sayings.say(to, Saying::new(signal("{}"), None));
+        sayings.next().await.unwrap().done.unwrap();
+        front.is_away.store(true, SeqCst);
+        front.posted.lock().unwrap().clear();
+        sayings.say(to, Saying::new(signal(r#"{"key":1}"#), Some(1)));
+        for _ in 0..2 {
+            let said = sayings.next().await.unwrap();
+            assert!(said.is_held && said.key == Some(1), "{:?}", said.done);
+        }
+        let tried = front.posted.lock().unwrap().len();
+        front.is_away.store(false, SeqCst);
+        while let Some(said) = sayings.next().await {
+            assert!(said.is_held || said.done.is_ok(), "{:?}", said.done);
+        }
+        let posted = front.posted.lock().unwrap();
+        assert!(tried >= 2 && posted.len() > tried, "{tried} of {}", posted.len());
+        assert!(posted.iter().all(|body| *body == posted[0]), "it is sealed once");
+    }
+}

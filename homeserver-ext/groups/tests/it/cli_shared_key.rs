@@ -84,3 +84,30 @@ fn every_role_of_the_group_sees_the_warning() {
     warns(&alice);
     warns(&bob);
 }
+
+/// Messages that not all have are more than are looked at in one go, and most of them wait for an op: those behind
+/// are looked at all the same, each once.
+#[test]
+fn what_waits_for_an_op_keeps_nothing_from_being_looked_at() {
+    const WAIT: usize = 130;
+    let world = World::new();
+    let [alice, _bob] = group_of(&world, ["alice", "bob"], "shared-key");
+    alice.ok(&["send", "team", "hello"]);
+    // Under an epoch that the group has not reached, then under its first: the server knows none of them.
+    alice.meddle(&["WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 133)
+         INSERT INTO outbox (group_id, client_id, content, created_ms, state, envelope_id, sealed_epoch)
+         SELECT (SELECT group_id FROM outbox LIMIT 1), randomblob(16), x'00',
+            CAST(strftime('%s', 'now') AS INTEGER) * 1000, 'accepted', randomblob(16),
+            CASE WHEN n > 130 THEN 0 ELSE 99 END FROM n",
+        "INSERT INTO not_taken (group_id, envelope_id)
+         SELECT group_id, envelope_id FROM outbox WHERE content = x'00'"]);
+    alice.read();
+    let left = |epoch: u32| {
+        let sql = format!(
+            "SELECT count(*) FROM not_taken n JOIN outbox o ON o.envelope_id = n.envelope_id
+             WHERE o.sealed_epoch = {epoch}"
+        );
+        alice.count(&sql)
+    };
+    assert_eq!((left(99), left(0)), (WAIT, 0));
+}

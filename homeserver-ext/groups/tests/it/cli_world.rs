@@ -97,6 +97,22 @@ impl Person {
         });
     }
 
+    /// What one query of a home counts that no client has open.
+    pub(crate) fn count(&self, sql: &str) -> usize {
+        use sqlx::Connection as _;
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let file = self.home.join("client.db");
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+            let mut connection = Conn::connect_with(&options).await.unwrap();
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+            let count: i64 = query.fetch_one(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            count.try_into().unwrap()
+        })
+    }
+
     /// The command, with this home, ready to be changed.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_causeway-client"));
