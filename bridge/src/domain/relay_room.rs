@@ -22,8 +22,8 @@ const GROUP: &str = "dev.causeway.group";
 const AT_ONCE: u32 = 4;
 /// Then one each.
 const EACH_MS: u64 = 360_000;
-/// After a refusal.
-const REFUSED_MS: u64 = 3_600_000;
+/// How long after an invitation that was refused the next one is made, milliseconds.
+pub const REFUSED_MS: u64 = 3_600_000;
 /// How long an agent has for leaving by itself once it was told.
 const LEAVES_MS: u64 = 60_000;
 /// How long an invitation may stand: whoever has not come by then may not have seen it, and is invited anew.
@@ -382,11 +382,14 @@ impl Again {
         once.wait_ms
     }
 
-    /// Nobody took the invitation: the next comes no later than this one.
-    pub fn refused(&mut self, room: &RoomId, server: &ServerName) {
-        if let Some(once) = self.0.get_mut(&(room.to_owned(), server.to_owned())) {
-            once.wait_ms /= 2;
-        }
+    /// Nobody took the invitation: it is made again as after any that is refused, and waited for no longer then
+    /// than it would have been; how long that was before, milliseconds.
+    pub fn refused(&mut self, room: &RoomId, server: &ServerName, now_ms: u64) -> u64 {
+        let once = self.0.get_mut(&(room.to_owned(), server.to_owned()));
+        once.map_or(0, |once| {
+            *once = Once { next_ms: now_ms + REFUSED_MS, wait_ms: once.wait_ms / 2 };
+            once.wait_ms
+        })
     }
 
     /// It was before a start, which has left so much of what is waited; a clock that was put back leaves no more

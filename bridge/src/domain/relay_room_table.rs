@@ -203,9 +203,12 @@ fn who_does_not_come_is_invited_again_after_ten_minutes_then_twice_as_late_each_
         now += wait * 60_000;
     }
     assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440]);
-    again.refused(&r, &b);
-    assert!(!again.may(&r, &b, now - 1));
-    assert_eq!(again.invited(&r, &b, now), 86_400_000, "a refusal makes it no later");
+    let hour = 3_600_000;
+    assert_eq!(again.refused(&r, &b, now), 43_200_000);
+    assert!(!again.may(&r, &b, now + hour - 1) && again.may(&r, &b, now + hour));
+    assert_eq!(again.invited(&r, &b, now + hour), 86_400_000, "a refusal makes it no later");
+    assert_eq!(again.refused(&r, &c, now), 0, "who was never invited");
+    now += hour + 86_400_000;
     assert!(again.may(&other, &b, now) && again.may(&r, &c, now), "each for itself");
     // While it is missing that is remembered; once it came, or none is wished any more, it is not.
     again.keep(&[r.clone()].into());

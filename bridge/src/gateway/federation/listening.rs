@@ -99,9 +99,9 @@ impl Resolve for Listening {
 
 /// Addresses in their order, a few of IPv4 and of IPv6: one of the two may lead nowhere from here.
 pub(super) fn few_of_each(all: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
-    let mut counts = [0; 2];
+    let (mut v4, mut v6) = (0, 0);
     let few = all.filter(|at| {
-        let count = &mut counts[usize::from(at.is_ipv6())];
+        let count = if at.is_ipv6() { &mut v6 } else { &mut v4 };
         *count += 1;
         *count <= MAX_ADDRESSES
     });

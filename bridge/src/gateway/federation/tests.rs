@@ -79,7 +79,7 @@ impl Dns {
 
     /// By it, however slow it is.
     fn finds(&self, private: bool) -> Listening {
-        Listening::by(self.asked(), Duration::from_secs(60), private)
+        Listening::by(self.asked(), Duration::from_mins(1), private)
     }
 }
 

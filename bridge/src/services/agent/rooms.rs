@@ -507,7 +507,7 @@ impl Keeper {
                 Err(error) => {
                     tracing::debug!(%error, %server, "its agent is not invited yet");
                     self.invites.refused(&server, now_ms);
-                    self.again.refused(room, &server);
+                    self.again.refused(&agent.db, (room, &server), now_ms).await?;
                     is_done = false;
                 }
             }

@@ -8,7 +8,7 @@ use ruma::{OwnedRoomId, OwnedServerName, RoomId};
 
 use crate::{
     clock,
-    domain::relay_room::Again,
+    domain::relay_room::{Again, REFUSED_MS},
     storage::{
         Error,
         agents::{self, Invited},
@@ -54,7 +54,27 @@ impl Invitations {
         now_ms: u64,
     ) -> Result<(), Error> {
         let wait_ms = self.again.invited(room, server, now_ms);
-        let next_at = clock::now().plus_ms(wait_ms);
+        self.kept_for(db, (room, server), (wait_ms, wait_ms)).await
+    }
+
+    /// The homeserver, or the other one, did not take the invitation.
+    pub(super) async fn refused(
+        &mut self,
+        db: &Db,
+        (room, server): (&RoomId, &OwnedServerName),
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let wait_ms = self.again.refused(room, server, now_ms);
+        self.kept_for(db, (room, server), (REFUSED_MS, wait_ms)).await
+    }
+
+    async fn kept_for(
+        &mut self,
+        db: &Db,
+        (room, server): (&RoomId, &OwnedServerName),
+        (left_ms, wait_ms): (u64, u64),
+    ) -> Result<(), Error> {
+        let next_at = clock::now().plus_ms(left_ms);
         let (room, server) = (room.to_owned(), server.clone());
         let invited = Invited { room, server, next_at, wait_ms };
         let mut tx = db.begin().await?;
@@ -62,11 +82,6 @@ impl Invitations {
         tx.commit().await?;
         self.kept.insert((invited.room, invited.server));
         Ok(())
-    }
-
-    /// The homeserver, or the other one, did not take the invitation.
-    pub(super) fn refused(&mut self, room: &RoomId, server: &OwnedServerName) {
-        self.again.refused(room, server);
     }
 
     /// Of a room only those are remembered whose agents are missing there.

@@ -110,12 +110,8 @@ pub(super) async fn put_ops_aside(
     let both = (&*api.config.server_name, from);
     ops.truncate(elsewhere::that_follow(&api.db, both, group, &ops).await?);
     match look_up(api, from, &ops, Aside::Ops(from.to_owned(), group)).await? {
-        Looked::Aside => Ok(true),
-        // They are asked for again, when others that are aside are done with.
-        Looked::Full => {
-            api.servers.look_later(from, group);
-            Ok(true)
-        }
+        // Where there was no room they are asked for again, when others that are aside are done with.
+        Looked::Aside | Looked::Full => Ok(true),
         // Where nobody may be asked they are judged as they are.
         Looked::Nothing | Looked::Denied(_) | Looked::NamesTooMany => Ok(false),
     }

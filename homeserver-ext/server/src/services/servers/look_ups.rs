@@ -1,7 +1,10 @@
 //! Accounts of third servers that what another asks names: asked of those servers, and what needs them put
 //! aside meanwhile, so that it holds nothing else up.
 
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
 use causeway_protocol::{
     ids::{AccountId, GroupId, ItemId, Timestamp},
@@ -70,7 +73,7 @@ struct Waiting {
     aside: Vec<(Vec<AccountId>, Timestamp, Aside)>,
     /// Who has ops of which group for which there was no room.
     later: BTreeSet<(String, GroupId)>,
-    /// How many of these there is room for.
+    /// How much has found an end since something was put there.
     freed: usize,
 }
 
@@ -81,6 +84,51 @@ impl Waiting {
         self.aside.retain(|(_, until, _)| now < *until);
         self.freed += before - self.aside.len();
     }
+
+    /// What is put aside for a server.
+    fn of(&self, from: &str) -> impl Iterator<Item = &(Vec<AccountId>, Timestamp, Aside)> {
+        self.aside.iter().filter(move |(_, _, aside)| aside.from() == from)
+    }
+
+    /// There is no room: who asks does so again, and ops are asked for again.
+    fn full(&mut self, aside: Option<Aside>) -> LookedUp {
+        if let Some(Aside::Ops(from, group)) = aside
+            && self.later.len() < MAX_LATER
+        {
+            if self.later.is_empty() {
+                self.freed = 0;
+            }
+            self.later.insert((from, group));
+        }
+        LookedUp::Full
+    }
+
+    /// Of what found no room, what may have some now.
+    fn now_room_for(&mut self) -> Vec<(String, GroupId)> {
+        let mut rooms = BTreeMap::new();
+        let has_room = |(from, _): &&(String, GroupId)| {
+            let room = rooms
+                .entry(from.clone())
+                .or_insert_with(|| MAX_OF_ONE.saturating_sub(self.of(from).count()));
+            let has_some = *room > 0;
+            *room = room.saturating_sub(1);
+            has_some
+        };
+        let ready = self.later.iter().filter(has_room).take(self.freed);
+        let ready: Vec<_> = ready.cloned().collect();
+        for later in &ready {
+            self.later.remove(later);
+        }
+        self.freed -= ready.len();
+        ready
+    }
+}
+
+/// Lets go of what was asked for and not answered for too long; how many.
+fn tidy(asked: &mut Vec<(ItemId, AccountId, Timestamp)>, now: Timestamp) -> usize {
+    let before = asked.len();
+    asked.retain(|(_, _, until)| now < *until);
+    before - asked.len()
 }
 
 impl Servers {
@@ -96,28 +144,27 @@ impl Servers {
             let mut asked = lock(&self.look_ups.asked);
             let mut waiting = lock(&self.look_ups.aside);
             let mut answered = lock(&self.look_ups.answered);
-            asked.retain(|(_, _, until)| now < *until);
+            waiting.freed += tidy(&mut asked, now);
             answered.retain(|(_, until)| now < *until);
             accounts.retain(|account| answered.iter().all(|(known, _)| known != account));
             if accounts.is_empty() {
                 return Ok(LookedUp::Nothing);
             }
             waiting.tidy(now);
-            let waiting = &mut waiting.aside;
             if asked.len() + accounts.len() > MAX_ASKED {
-                return Ok(LookedUp::Full);
+                return Ok(waiting.full(aside));
             }
-            let is_known = |aside: &Aside| waiting.iter().any(|(_, _, known)| known == aside);
+            let is_known = |aside: &Aside| waiting.aside.iter().any(|(_, _, known)| known == aside);
             if let Some(aside) = aside.filter(|aside| !is_known(aside)) {
-                let its = waiting.iter().filter(|(_, _, known)| known.from() == aside.from());
-                let its: Vec<_> = its.map(|(accounts, ..)| accounts.len()).collect();
-                if waiting.len() >= MAX_ASIDE
+                let its = waiting.of(aside.from()).map(|(accounts, ..)| accounts.len());
+                let its: Vec<_> = its.collect();
+                if waiting.aside.len() >= MAX_ASIDE
                     || its.len() >= MAX_OF_ONE
                     || its.iter().sum::<usize>() + accounts.len() > MAX_FOR_ONE
                 {
-                    return Ok(LookedUp::Full);
+                    return Ok(waiting.full(Some(aside)));
                 }
-                waiting.push((accounts.clone(), until, aside));
+                waiting.aside.push((accounts.clone(), until, aside));
             }
             asked.iter().map(|(_, account, _)| account.clone()).collect()
         };
@@ -143,6 +190,7 @@ impl Servers {
             *id == to && account.server() == from
         };
         let nth = asked.iter().position(is_it)?;
+        lock(&self.look_ups.aside).freed += 1;
         Some(asked.swap_remove(nth).1)
     }
 
@@ -167,19 +215,13 @@ impl Servers {
         ready.into_iter().map(|(_, _, aside)| aside).collect()
     }
 
-    /// Notes that `from` has ops of a group for which there was no room.
-    pub(crate) fn look_later(&self, from: &str, group: GroupId) {
-        let mut waiting = lock(&self.look_ups.aside);
-        if waiting.later.len() < MAX_LATER {
-            waiting.later.insert((from.to_owned(), group));
-        }
-    }
-
-    /// Who has ops of which group that are to be asked for again: as many as found an end since.
+    /// Who has ops of which group that are to be asked for again: no more than what found an end since.
     pub(super) fn now_room_for(&self, now: Timestamp) -> Vec<(String, GroupId)> {
+        let mut asked = lock(&self.look_ups.asked);
         let mut waiting = lock(&self.look_ups.aside);
+        waiting.freed += tidy(&mut asked, now);
+        drop(asked);
         waiting.tidy(now);
-        let count = std::mem::take(&mut waiting.freed).min(waiting.later.len());
-        (0..count).filter_map(|_| waiting.later.pop_first()).collect()
+        waiting.now_room_for()
     }
 }
