@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    ALTER TABLE portal_outbox DROP COLUMN taken_back;
+    DROP TABLE agents_invited;
     DROP TABLE not_taken;
     DROP INDEX outbox_sealed;
     ALTER TABLE outbox DROP COLUMN sealed_epoch;
