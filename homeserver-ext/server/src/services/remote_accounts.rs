@@ -78,11 +78,6 @@ pub(crate) async fn keep_shown(
             came.wrong += 1;
         } else if known.is_none_or(|known| known.version < said.list.version) {
             came.gone += keep(db, now, &said).await?;
-        } else {
-            // It is among the newest again, and does not give way to what is shown beside it.
-            let mut tx = db.begin_growing().await?;
-            servers::ends::shown_again(tx.conn(), &said.list.account, now).await?;
-            tx.commit().await?;
         }
     }
     Ok(came)

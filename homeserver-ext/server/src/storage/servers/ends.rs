@@ -1,6 +1,6 @@
 //! The end of what is known of other servers and of their accounts, where nothing here needs it any more.
 
-use causeway_protocol::ids::{AccountId, Timestamp};
+use causeway_protocol::ids::Timestamp;
 use causeway_store::Conn;
 
 use crate::storage::{DeviceRow, Error, former, ms, time};
@@ -83,20 +83,6 @@ pub(crate) async fn forget_account(
         .execute(conn)
         .await?;
     Ok(true)
-}
-
-/// An account that no group has named was shown once more.
-pub(crate) async fn shown_again(
-    conn: &mut Conn,
-    account: &AccountId,
-    now: Timestamp,
-) -> Result<(), Error> {
-    sqlx::query("UPDATE remote_accounts SET asked_ms = $2 WHERE account = $1 AND named = FALSE")
-        .bind(account.to_string())
-        .bind(ms(now))
-        .execute(conn)
-        .await?;
-    Ok(())
 }
 
 /// Forgets accounts of a server that no group has named, but for the newest so many; how many.
