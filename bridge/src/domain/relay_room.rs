@@ -393,7 +393,7 @@ impl Again {
     }
 
     /// It was before a start, which has left so much of what is waited; a clock that was put back leaves no more
-    /// than that.
+    /// than that, or than after a refusal.
     pub fn put_back(
         &mut self,
         (room, server): (&RoomId, &ServerName),
@@ -401,7 +401,7 @@ impl Again {
         (left_ms, wait_ms): (u64, u64),
     ) {
         let wait_ms = wait_ms.clamp(AGAIN_MS / 2, MAX_AGAIN_MS);
-        let once = Once { next_ms: now_ms + left_ms.min(wait_ms), wait_ms };
+        let once = Once { next_ms: now_ms + left_ms.min(wait_ms.max(REFUSED_MS)), wait_ms };
         self.0.insert((room.to_owned(), server.to_owned()), once);
     }
 

@@ -227,9 +227,13 @@ fn what_was_waited_for_before_a_start_is_waited_for_after_it_and_goes_on_growing
     again.put_back((&r, &b), 100, (5_000, 1_200_000));
     assert!(again.has(&r, &b) && !again.may(&r, &b, 5_099) && again.may(&r, &b, 5_100));
     assert_eq!(again.invited(&r, &b, 5_100), 2_400_000);
+    // It was refused: that is an hour, also where less was waited before.
+    again.put_back((&r, &b), 100, (3_600_000, 300_000));
+    assert!(!again.may(&r, &b, 3_600_099) && again.may(&r, &b, 3_600_100));
+    assert_eq!(again.invited(&r, &b, 3_600_100), 600_000);
     // By a clock that was put back.
     again.put_back((&r, &b), 100, (u64::MAX, 1_200_000));
-    assert!(again.may(&r, &b, 1_200_100));
+    assert!(again.may(&r, &b, 3_600_100));
     again.put_back((&r, &b), 100, (u64::MAX, u64::MAX));
     assert!(again.may(&r, &b, 86_400_100));
 }
