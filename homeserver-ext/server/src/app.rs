@@ -108,6 +108,7 @@ impl App {
             calls: Arc::new(CallShares::new(hits.clone())),
             livekit: config.livekit.clone().map(LiveKit::new).map(Arc::new),
             abroad: Arc::default(),
+            beside: Arc::default(),
             hits,
             limits: Arc::new(limits),
             config: Arc::new(config),

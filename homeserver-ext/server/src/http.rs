@@ -75,6 +75,8 @@ pub(crate) struct Api {
     pub(crate) livekit: Option<Arc<LiveKit>>,
     /// What natives want to hear on other servers for calls.
     pub(crate) abroad: Arc<Abroad>,
+    /// What of other servers' asks is being answered.
+    pub(crate) beside: Arc<remote::Beside>,
     pub(crate) hits: Hits,
     pub(crate) limits: Arc<Present>,
     pub(crate) guests: Arc<Guests>,

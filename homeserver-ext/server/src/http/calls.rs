@@ -291,7 +291,11 @@ pub(super) async fn sfu(
     Two(group, call): Two<GroupId, CallId>,
     Body(asked): Body<AskSfu>,
 ) -> Result<Json<CallSfus>, ApiError> {
-    let to = (api.livekit.as_deref(), &*api.abroad);
+    if asked.focus.is_some() {
+        // Who waits for strangers takes no turn of those who ask this server.
+        caller.turn.end();
+    }
+    let to = (api.livekit.as_deref(), (&*api.abroad, &*api.servers));
     let done = calls::access(of(&api, &caller, group), &api.calls, to, (call, &asked)).await;
     or_there(&api, &caller, (about(group, call, What::Sfu), &asked), done).await
 }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod asked;
+mod beside;
 mod calls;
 mod catch_up;
 mod guests;
@@ -31,6 +32,7 @@ use self::{
 };
 pub(super) use self::{
     accounts::{account, claim, look_up_named},
+    beside::Beside,
     calls::{About, PageOfCalls, What, ask_calls},
     catch_up::look_ahead,
     guests::{are_there, attend, let_guest_in, says},
@@ -130,7 +132,11 @@ async fn answer_ask(api: &Api, from: &str, (to, ask): (ItemId, &Ask)) -> Result<
             Ok(false) => asked::carry_out(api, from, ask).await,
             Err(refusal) => Err(refusal),
         },
-        Ok(()) => asked::carry_out(api, from, ask).await,
+        Ok(()) => match beside::answered(api, from, (to, ask)) {
+            Ok(true) => return Ok(()),
+            Ok(false) => asked::carry_out(api, from, ask).await,
+            Err(refusal) => Err(refusal),
+        },
     };
     say(api, from, to, carried_out).await
 }

@@ -29,7 +29,7 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Db, Tx};
 
-pub(crate) use abroad::{Abroad, Asked, Fetched};
+pub(crate) use abroad::{Abroad, Asked, Fetched, NotForThem, for_home};
 pub(crate) use access::access;
 pub(crate) use attend::{Attended, Attends, With, attend};
 pub(crate) use elsewhere::{takes_part, told_by_home, who_is_there};

@@ -8,7 +8,7 @@ use causeway_protocol::{
 };
 
 use super::ApiError;
-use crate::services::calls::{CallError, GuestError};
+use crate::services::calls::{CallError, GuestError, NotForThem};
 
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
@@ -34,6 +34,17 @@ impl From<CallError> for ApiError {
             CallError::TooOften(too_often) => Self::later(error, too_often.again_ms()),
             CallError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             CallError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotForThem> for ApiError {
+    fn from(error: NotForThem) -> Self {
+        match error {
+            NotForThem::Storage(error) => error.into(),
+            NotForThem::NotHome | NotForThem::NotBridged | NotForThem::NotIn => {
+                Self::forbidden(error)
+            }
         }
     }
 }

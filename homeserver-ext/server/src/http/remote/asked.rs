@@ -56,11 +56,15 @@ pub(super) async fn carry_out(api: &Api, from: &str, ask: &Ask) -> Result<Value,
         Call::Invites => letting_in::invites_of(api, ask).await,
         Call::Requests => letting_in::requests_of(api, ask).await,
         Call::SenderKeys => rotation::ask_rotation_of(api, ask).await,
-        // Of a bridge and not of a member.
-        Call::Calls => match ask.body.get("guests").filter(|_| ask.caller.is_none()) {
-            Some(asked) => guests::of_bridge(api, from, asked).await,
-            None => calls::calls_of(api, from, ask).await,
-        },
+        // Of a bridge, or a home, and not of a member.
+        Call::Calls => {
+            let of_server = |name| ask.body.get(name).filter(|_| ask.caller.is_none());
+            match (of_server("guests"), of_server("hear")) {
+                (Some(asked), _) => guests::of_bridge(api, from, asked).await,
+                (None, Some(wish)) => calls::hear(api, from, wish).await,
+                (None, None) => calls::calls_of(api, from, ask).await,
+            }
+        }
         Call::Ops | Call::Events => {
             let error = "this server does not take this from others";
             Err(ApiError::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", error))

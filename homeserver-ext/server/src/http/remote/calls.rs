@@ -141,7 +141,7 @@ pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, 
         What::Decline => of(&calls::decline(it, shares, call()?).await?),
         What::End => of(&calls::end(it, call()?).await?),
         What::Sfu => {
-            let to = (livekit, &*api.abroad);
+            let to = (livekit, (&*api.abroad, &*api.servers));
             of(&calls::access(it, shares, to, (call()?, &parsed(body)?)).await?)
         }
         What::Upgrade => of(&calls::upgrade(it, shares, livekit, (call()?, &parsed(body)?)).await?),
@@ -151,6 +151,13 @@ pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, 
         What::State => of(&calls::state(it, call()?).await?),
         What::Page => page(api, it, &parsed(body)?).await,
     }
+}
+
+/// What lets a member of a group into another server for calls, whose home asks for it since the bridge is of
+/// this server.
+pub(super) async fn hear(api: &Api, from: &str, wish: &Value) -> Result<Value, ApiError> {
+    let (by, both) = ((&api.db, &*api.abroad), (&*api.config.server_name, from));
+    of(&calls::for_home(by, both, parsed(wish)?).await?)
 }
 
 /// As many of the calls that are asked for as fit an answer.

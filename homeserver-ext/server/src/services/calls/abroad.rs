@@ -1,5 +1,6 @@
 //! Where natives hear those of Matrix who speak on another homeserver's server for calls: a native asks,
-//! and the Matrix half of this installation, which alone can say who his ghost is, fetches what lets him in.
+//! and the Matrix half that shows the group's calls, which alone can say who his ghost is, fetches what lets
+//! him in: this installation's, or that of the server whose bridge the group has.
 //!
 //! Nothing is kept: what is asked lives as long as its request.
 
@@ -13,22 +14,36 @@ use std::{
 use causeway_protocol::{
     api::{CallSfu, CallSfus},
     call::{Refused, Topology},
+    envelope::Sender,
     ids::{AccountId, CallId, DeviceId, GroupId},
+    json,
+    link::Call,
 };
+use causeway_store::Db;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::{
     sync::{Notify, oneshot},
     time::timeout,
 };
 
-use super::{CallError, Of, sfu::CLEAR};
+use super::{CallError, Of, matrix, sfu::CLEAR};
 use crate::{
     quota::CallShares,
-    storage::calls::{self, Row},
+    services::{
+        groups::{elsewhere, replica},
+        servers::Servers,
+    },
+    storage::{
+        self,
+        calls::{self, Row},
+    },
 };
 
 /// Longest that one waits: two requests to a stranger, of 5 s each, and one to the homeserver.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest that the server of a group's bridge is waited for, which needs that long and the way.
+const PATIENCE_THERE: Duration = Duration::from_secs(20);
 /// Natives who wait at once.
 const MOST_WAITING: usize = 256;
 /// Servers for calls of which the natives of one call hear somebody, beside the home's.
@@ -36,6 +51,8 @@ pub(super) const MOST: usize = 5;
 /// Longest URL, and longest token, in bytes.
 const MAX_URL: usize = 2_048;
 const MAX_JWT: usize = 8_192;
+/// Longest reason of another server's that is passed on, in bytes.
+const MAX_WHY: usize = 200;
 
 /// What waits to be fetched.
 #[derive(Debug, Default)]
@@ -54,6 +71,13 @@ struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Asked {
     id: u64,
+    #[serde(flatten)]
+    wish: Wish,
+}
+
+/// Who wants to hear it, of which group, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wish {
     group: GroupId,
     account: AccountId,
     device: DeviceId,
@@ -64,7 +88,14 @@ pub(crate) struct Asked {
 #[derive(Deserialize)]
 pub(crate) struct Fetched {
     id: u64,
-    #[serde(default)]
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// What lets him in, or nothing.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     given: Option<Given>,
     /// Why nothing was given, in words.
     #[serde(default)]
@@ -79,7 +110,7 @@ impl fmt::Debug for Fetched {
 }
 
 /// What lets him in there.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Given {
     url: String,
     jwt: String,
@@ -121,33 +152,33 @@ impl Abroad {
         new.map(mark).collect()
     }
 
-    async fn fetch(&self, of: Of<'_>, focus: &str) -> Result<Given, CallError> {
+    async fn fetch(&self, wish: Wish) -> Outcome {
         let (to, answer) = oneshot::channel();
         {
             let mut waiting = self.lock();
             waiting.asks.retain(|_, (_, _, to)| !to.is_closed());
             if waiting.asks.len() >= MOST_WAITING {
-                return Err(CallError::Abroad("too many ask for that at once".to_owned()));
+                return Outcome::none("too many ask for that at once");
             }
             waiting.last += 1;
-            let asked = Asked {
-                id: waiting.last,
-                group: of.group,
-                account: of.caller.account.clone(),
-                device: of.caller.device_id,
-                focus: focus.to_owned(),
-            };
+            let asked = Asked { id: waiting.last, wish };
             waiting.asks.insert(asked.id, (asked, false, to));
         }
         self.came.notify_one();
-        let none = || CallError::Abroad("nobody fetched it in time".to_owned());
-        let fetched = timeout(PATIENCE, answer).await.map_err(|_| none())?.map_err(|_| none())?;
-        let fits = |it: &Given| it.url.len() <= MAX_URL && it.jwt.len() <= MAX_JWT;
-        fetched.given.filter(fits).ok_or(CallError::Abroad(fetched.why))
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(fetched)) => fetched.outcome,
+            _ => Outcome::none("nobody fetched it in time"),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outcome {
+    fn none(why: impl fmt::Display) -> Self {
+        Self { given: None, why: why.to_string() }
     }
 }
 
@@ -156,7 +187,7 @@ impl Abroad {
 pub(crate) async fn abroad(
     of: Of<'_>,
     shares: &CallShares,
-    abroad: &Abroad,
+    (abroad, servers): (&Abroad, &Servers),
     (call, epoch, focus): (CallId, u32, &str),
 ) -> Result<CallSfus, CallError> {
     shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
@@ -166,17 +197,83 @@ pub(crate) async fn abroad(
     drop(read);
     may_hear(of, &row, (epoch, focus))
         .map_err(|why| CallError::Refused(why, Box::new(row.state())))?;
-    // Nobody but the bridge can say who his ghost is, and here is none of the call's.
-    if !row.is_shown_by(of.here) {
-        return Err(CallError::Abroad("the group's bridge is another server's".to_owned()));
-    }
-    let outcome = abroad.fetch(of, focus).await;
-    let name = if outcome.is_ok() { "given" } else { "none" };
+    let wish = Wish {
+        group: of.group,
+        account: of.caller.account.clone(),
+        device: of.caller.device_id,
+        focus: focus.to_owned(),
+    };
+    let outcome = match row.kept.ghosts.as_deref() {
+        Some(server) if server != of.here => fetched_there(of, servers, server, &wish).await,
+        _ => abroad.fetch(wish).await,
+    };
+    let fits = |it: &Given| it.url.len() <= MAX_URL && it.jwt.len() <= MAX_JWT;
+    let given = outcome.given.filter(fits);
+    let name = if given.is_some() { "given" } else { "none" };
     metrics::counter!("causeway_call_abroad_total", "outcome" => name).increment(1);
-    let Given { url, jwt } = outcome?;
+    let Given { url, jwt } = given.ok_or(CallError::Abroad(outcome.why))?;
     let (room, mine) = (String::new(), String::new());
     let sfu = CallSfu { url, jwt, publish: false, room, mine };
     Ok(CallSfus { sfus: vec![sfu], e2ee: CLEAR.to_owned() })
+}
+
+/// Has the server fetch it whose bridge shows the call.
+async fn fetched_there(of: Of<'_>, servers: &Servers, server: &str, wish: &Wish) -> Outcome {
+    let asked = (Call::Calls, json!({ "hear": wish }));
+    let answer = servers.ask((of.db, of.now), server, None, asked);
+    let answer = match timeout(PATIENCE_THERE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Outcome::none(error),
+        Err(_) => {
+            return Outcome::none(format!("{server}, whose bridge the group has, does not answer"));
+        }
+    };
+    if answer.status != 200 {
+        return Outcome::none(format!(
+            "{server}, whose bridge the group has, answers {}",
+            answer.status
+        ));
+    }
+    let mut outcome: Outcome = json::from_value(&answer.body).unwrap_or_default();
+    outcome.why.truncate(outcome.why.floor_char_boundary(MAX_WHY));
+    outcome
+}
+
+/// Why the Matrix half here fetches nothing for another server.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotForThem {
+    /// Ask in a group of its own.
+    #[error("a group's home alone asks for those in its calls")]
+    NotHome,
+    /// The bridge is another's.
+    #[error("the group's bridge is not of this server")]
+    NotBridged,
+    /// He has no ghost in the group's room.
+    #[error("he is not in the group")]
+    NotIn,
+    /// Ours.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// What the Matrix half here fetches for a member of a group that `from` keeps.
+pub(crate) async fn for_home(
+    (db, abroad): (&Db, &Abroad),
+    (here, from): (&str, &str),
+    wish: Wish,
+) -> Result<Outcome, NotForThem> {
+    let home = replica::other_home(db, here, wish.group).await?;
+    if home.as_deref() != Some(from) {
+        return Err(NotForThem::NotHome);
+    }
+    if !matrix::serves(db, wish.group, here).await? {
+        return Err(NotForThem::NotBridged);
+    }
+    let who = Sender { account: wish.account.clone(), device: wish.device };
+    if !elsewhere::names(db, wish.group, &who).await? {
+        return Err(NotForThem::NotIn);
+    }
+    Ok(abroad.fetch(wish).await)
 }
 
 fn may_hear(of: Of<'_>, row: &Row, (epoch, focus): (u32, &str)) -> Result<(), Refused> {

@@ -9,6 +9,7 @@ use causeway_protocol::{
     roster::Body,
 };
 use causeway_server::Config;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
@@ -27,6 +28,8 @@ use crate::{
 };
 
 const MIA: &str = "@mia:b.example";
+/// Where Mia speaks in [`speaking_there`].
+const FOCUS: &str = "https://c.example/livekit/jwt";
 
 /// Alice at the home, which has a LiveKit; Carol and the bridge on the other server.
 struct Stage {
@@ -92,6 +95,32 @@ impl Stage {
         let asked = self.there.http.post(url).bearer_auth(DOOR_TOKEN).json(body).send().await;
         let answer = asked.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// What the Matrix half of the bridge's server asks and says of servers for calls elsewhere.
+    async fn relay(&self, method: Method, body: &Value) -> (u16, Value) {
+        let url = format!("{}/_causeway/relay/v1/calls/abroad?wait_ms=30000", self.there.base);
+        let asked = self.there.http.request(method, url).bearer_auth(DOOR_TOKEN).json(body);
+        let answer = asked.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// What is to be fetched.
+    async fn asked(&self) -> (u16, Value) {
+        self.relay(Method::GET, &Value::Null).await
+    }
+
+    /// It fetches what `who` asks for.
+    async fn fetch(&self, who: &Person, mut outcome: Value) {
+        let (status, asked) = self.asked().await;
+        assert_eq!((status, asked.as_array().unwrap().len()), (200, 1), "{asked}");
+        let of = json!({
+            "id": asked[0]["id"], "group": self.group.id(), "account": who.account,
+            "device": who.device(), "focus": FOCUS,
+        });
+        assert_eq!(asked[0], of);
+        outcome["id"] = asked[0]["id"].clone();
+        assert_eq!(self.relay(Method::POST, &outcome).await.0, 204);
     }
 
     fn token(&self) -> Value {
@@ -196,31 +225,99 @@ async fn those_of_matrix_come_into_the_homes_call_by_the_other_servers_bridge() 
     assert_eq!(all.door("token", &all.token()).await.0, 403);
 }
 
-#[tokio::test]
-async fn who_speaks_on_a_third_homeservers_server_hears_all_and_natives_are_told_why_they_do_not_hear_him()
- {
-    let all = Stage::new().await;
+/// A call in which Mia is, whose room says that she speaks on a third homeserver's server.
+async fn speaking_there(all: &Stage) -> (CallState, Connected) {
     let call = all.call().await;
-    let _phone = all.comes(call).await;
-    let focus = "https://c.example/livekit/jwt";
+    let phone = all.comes(call).await;
     let mut says = all.member(true, None);
-    says["focus"] = json!(focus);
+    says["focus"] = json!(FOCUS);
     assert_eq!(all.door("member", &says).await.0, 200);
     let speaks_there = |state: &CallState| {
-        state.guests().all(|mia| mia.focus.as_deref() == Some(focus) && !mia.muted)
+        state.guests().all(|mia| mia.focus.as_deref() == Some(FOCUS) && !mia.muted)
     };
     let now = all.until(call, speaks_there).await;
     // She is shown, and let in by the home to hear.
     assert_eq!(now.guests().count(), 1);
+    (now, phone)
+}
+
+#[tokio::test]
+async fn who_speaks_on_a_third_homeservers_server_is_heard_by_what_the_bridges_server_fetches() {
+    let all = Stage::new().await;
+    let (now, _phone) = speaking_there(&all).await;
     // Who a native's ghost is the home of the ghosts alone can say.
     for who in [&all.alice, &all.carol] {
-        let asked = json!({"epoch": now.epoch, "focus": focus});
-        let answer = all.asks(who, (call, "sfu"), asked).await;
+        let asked = json!({"epoch": now.epoch, "focus": FOCUS});
+        let asks = |asked| all.asks(who, (now.call, "sfu"), asked);
+        let given = json!({"given": {"url": "wss://sfu.c.example", "jwt": "a token"}});
+        let (answer, ()) = tokio::join!(asks(asked.clone()), all.fetch(who, given));
+        let CallSfus { sfus, e2ee } = answer.ok();
+        let it = &sfus[0];
+        assert_eq!((it.url.as_str(), it.jwt.as_str()), ("wss://sfu.c.example", "a token"));
+        assert_eq!((sfus.len(), it.publish, e2ee.as_str()), (1, false, "none"));
+        // It lets nobody in; why is said, and what the home's LiveKit brings goes on.
+        let why = json!({"why": "it answers 403"});
+        let (answer, ()) = tokio::join!(asks(asked), all.fetch(who, why));
         let refused = answer.refused(503, "DEV_CAUSEWAY_SFU_UNAVAILABLE");
-        assert!(refused.error.contains("bridge is another server's"), "{}", refused.error);
-        // What the home's LiveKit brings goes on.
-        all.asks(who, (call, "sfu"), json!({"epoch": now.epoch})).await.ok::<CallSfus>();
+        assert!(refused.error.contains("it answers 403"), "{}", refused.error);
+        all.asks(who, (now.call, "sfu"), json!({"epoch": now.epoch})).await.ok::<CallSfus>();
     }
+}
+
+#[tokio::test]
+async fn nothing_of_another_server_waits_behind_what_a_stranger_has_to_answer() {
+    let all = Stage::new().await;
+    let (now, _phone) = speaking_there(&all).await;
+    // Carol's server asks the home, which has hers ask the stranger, who says nothing.
+    let asked = json!({"epoch": now.epoch, "focus": FOCUS});
+    let heard = all.asks(&all.carol, (now.call, "sfu"), asked);
+    let on_its_way = async {
+        let (status, asked) = all.asked().await;
+        assert_eq!((status, asked.as_array().unwrap().len()), (200, 1));
+        // What she asks after that, and Alice's server asks hers, is answered before.
+        for _ in 0..3 {
+            assert_eq!(all.state(now.call).await.call, now.call);
+        }
+        let raises = json!({"raises": {"device": "PHONE", "event": "$1"}});
+        let raises = json!({"group": all.group.id(), "user": MIA, "what": raises});
+        assert_eq!(all.door("said", &raises).await.0, 200);
+        all.until(now.call, |state| state.guests().all(|mia| mia.hand)).await;
+        asked[0]["id"].clone()
+    };
+    let id = tokio::select! {
+        answer = heard => panic!("answered before: {:?}", answer.status),
+        id = on_its_way => id,
+    };
+    // Whoever waits no more does not get it.
+    let given = json!({"id": id, "given": {"url": "wss://sfu.c.example", "jwt": "a token"}});
+    assert_eq!(all.relay(Method::POST, &given).await.0, 204);
+}
+
+#[tokio::test]
+async fn a_server_fetches_nothing_for_one_that_does_not_keep_the_group_or_for_whom_is_not_in_it() {
+    let mut all = Stage::new().await;
+    let (now, _phone) = speaking_there(&all).await;
+    drop(all.wire.take());
+    let (group, device) = (all.group.id(), all.alice.device());
+    let wish = |account: &str| json!({"hear": {"group": group, "account": account, "device": device, "focus": FOCUS}});
+    let ask = |server: &Server, body: Value| {
+        let until = Timestamp(server.now().0 + 1_000);
+        let ask = Ask { call: Call::Calls, caller: None, until, body };
+        Item::Ask(ItemId::new(random()), ask).to_json()
+    };
+    // A third server, of the bridge's server and of the home; and the home for somebody who is not in it.
+    let alice = all.alice.account.as_str();
+    let mut stranger = Peer::new("c.example");
+    for server in [&all.there, &all.here] {
+        let answers = stranger.ask(server, vec![ask(server, wish(alice))]).await;
+        assert_eq!(answers[0].status, 403, "{}", answers[0].body);
+    }
+    assert_eq!(now.guests().count(), 1);
+    let mut home = Peer::new("a.example");
+    let eve = ask(&all.there, wish("eve:a.example"));
+    let answers = home.ask(&all.there, vec![eve, ask(&all.there, json!({"hear": {}}))]).await;
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [403, 400]);
 }
 
 #[tokio::test]
