@@ -84,3 +84,26 @@ pub(super) fn answered(api: &Api, from: &str, (to, ask): (ItemId, &Ask)) -> Resu
     });
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Beside, OF_ALL, OF_ONE};
+
+    #[test]
+    fn nobody_has_more_places_than_are_his() {
+        let all = Arc::new(Beside::default());
+        let mut its: Vec<_> = (0..OF_ONE).map(|_| all.place("b.example").unwrap()).collect();
+        assert!(all.place("b.example").is_none());
+        its.pop();
+        its.push(all.place("b.example").unwrap());
+        let names: Vec<_> = (1..OF_ALL / OF_ONE).map(|n| format!("{n}.example")).collect();
+        for name in &names {
+            its.extend((0..OF_ONE).map(|_| all.place(name).unwrap()));
+        }
+        assert!(all.place("c.example").is_none(), "all are taken");
+        drop(its);
+        assert!(all.0.lock().unwrap().is_empty(), "nothing is kept of who asks nothing");
+    }
+}
