@@ -149,11 +149,20 @@ pub struct Servers {
     /// MiB of what they acknowledged that are kept, sealed as it is, so that one that is put back from a backup
     /// is given it again; the oldest goes first. 0 keeps nothing.
     pub keep_mib: u32,
+    /// MiB that are kept of the groups of one other server, which it orders: their ops, and who is in them. What is
+    /// beyond that is refused.
+    pub logs_mib: u32,
 }
 
 impl Default for Servers {
     fn default() -> Self {
-        Self { allow: vec!["*".to_owned()], deny: Vec::new(), relay_rooms: true, keep_mib: 256 }
+        Self {
+            allow: vec!["*".to_owned()],
+            deny: Vec::new(),
+            relay_rooms: true,
+            keep_mib: 256,
+            logs_mib: 1024,
+        }
     }
 }
 

@@ -68,6 +68,7 @@ impl Config {
             deny: parsed("native.servers.deny", &servers.deny)?,
             relay_rooms: servers.relay_rooms,
             keep_bytes: u64::from(servers.keep_mib) << 20,
+            log_bytes: u64::from(servers.logs_mib) << 20,
         })
     }
 }

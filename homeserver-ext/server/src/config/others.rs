@@ -14,6 +14,9 @@ pub struct OtherServers {
     /// Bytes of what they acknowledged that are kept, so that one that is put back from a copy is given it
     /// again; 256 MiB by default, 0 keeps nothing.
     pub keep_bytes: u64,
+    /// Bytes that are kept of the groups of one other server, which it orders: 1 GiB by default, 256 of them for
+    /// each op and each thing that one names; a sixteenth of both of groups in which nobody of this server is.
+    pub log_bytes: u64,
 }
 
 /// Servers by their names, `*` for any characters: `b.example`, `*.b.example`.
@@ -32,6 +35,7 @@ impl Default for OtherServers {
             deny: Vec::new(),
             relay_rooms: true,
             keep_bytes: 256 << 20,
+            log_bytes: 1 << 30,
         }
     }
 }

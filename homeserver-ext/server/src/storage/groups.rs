@@ -9,7 +9,7 @@ use causeway_protocol::{
 use causeway_store::Conn;
 use futures_util::TryStreamExt as _;
 
-use super::{Error, GroupRow, many, name_of, number};
+use super::{Error, GroupRow, many, name_of, number, servers::logs};
 use crate::quota::PAGE_BYTES;
 
 /// Where a group stands, as far as most requests need to know.
@@ -105,7 +105,7 @@ pub(crate) async fn all(
     let rows: Vec<GroupColumns> = sqlx::query_as(
         "SELECT grp, group_id, epoch, roster_hash, name, members, closed, ttl_s, stale_below,
             devices
-         FROM groups WHERE group_id > $1 ORDER BY group_id LIMIT $2",
+         FROM groups WHERE group_id > $1 AND length(group_id) = 32 ORDER BY group_id LIMIT $2",
     )
     .bind(after.as_ref().map_or(&[][..], |after| after.as_ref()))
     .bind(i64::from(limit))
@@ -146,11 +146,17 @@ pub(crate) async fn insert(
     seq: i64,
     creator: &AccountId,
 ) -> Result<GroupRow, Error> {
+    let free = logs::take_free(conn).await?;
     let row: GroupRow = sqlx::query_scalar(
         "INSERT INTO groups
-            (group_id, epoch, roster, roster_hash, name, members, closed, ttl_s, stale_below,
+            (grp, group_id, epoch, roster, roster_hash, name, members, closed, ttl_s, stale_below,
              devices, creator)
-         VALUES ($1, 0, $2, $3, $4, $5, FALSE, $6, 0, $7, $8) RETURNING grp",
+         VALUES ($9, $1, 0, $2, $3, $4, $5, FALSE, $6, 0, $7, $8)
+         ON CONFLICT (grp) DO UPDATE SET group_id = excluded.group_id, roster = excluded.roster,
+            roster_hash = excluded.roster_hash, name = excluded.name, members = excluded.members,
+            closed = FALSE, ttl_s = excluded.ttl_s, devices = excluded.devices,
+            creator = excluded.creator
+         RETURNING grp",
     )
     .bind(roster.group().as_ref())
     .bind(roster.to_row())
@@ -160,6 +166,7 @@ pub(crate) async fn insert(
     .bind(i64::from(roster.policy().ttl_s))
     .bind(devices(roster))
     .bind(creator.as_str())
+    .bind(free)
     .fetch_one(&mut *conn)
     .await?;
     insert_op(conn, row, op).await?;

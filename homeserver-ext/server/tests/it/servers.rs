@@ -5,6 +5,7 @@ mod given_again;
 mod groups;
 mod guests;
 mod letting_in;
+mod logs;
 mod operator;
 mod peer;
 mod progress;

@@ -9,7 +9,7 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
-use super::{Api, ApiError, answer_ask, calls, field, refused, show, thirds};
+use super::{Api, ApiError, answer_ask, calls, field, refused, show, taking::LOGS, thirds};
 use crate::services::groups::{
     elsewhere::{self, Heard},
     given_back,
@@ -98,6 +98,9 @@ pub(super) async fn answer(api: &Api, from: &str, answer: Answer) -> Result<bool
         Some(Took::Refused(reason)) => {
             refused(api, from, reason).await?;
         }
+        Some(Took::Full) => {
+            api.servers.was_limited((&api.db, api.clock.now()), from, LOGS).await?;
+        }
         Some(Took::All | Took::Missing) | None => {}
     }
     // A server that says the same again and again is not asked for ever.
@@ -127,7 +130,8 @@ async fn take(
         return Ok(None);
     }
     let of = (&api.db, &api.live);
-    let took = given_back::take(of, now, (here, from), group, &bytes(page)).await?;
+    let took =
+        given_back::take(of, now, (here, from, api.servers.logs()), group, &bytes(page)).await?;
     api.servers.rooms_moved();
     Ok(Some(took))
 }

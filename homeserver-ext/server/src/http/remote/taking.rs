@@ -20,6 +20,9 @@ use crate::{
     storage::servers::Told,
 };
 
+/// What comes to its limit when a home gives more than is kept of its groups.
+pub(super) const LOGS: &str = "what is kept of the groups of its";
+
 pub(super) async fn take_event(
     api: &Api,
     (here, from): (&str, &str),
@@ -38,7 +41,8 @@ pub(super) async fn take_event(
                 api.servers.was_limited((&api.db, now), from, "new servers an hour").await?;
                 return Ok(false);
             }
-            match replica::take(of, now, (here, from), event.group, ops).await? {
+            let by = (here, from, api.servers.logs());
+            match replica::take(of, now, by, event.group, ops).await? {
                 Took::All => api.servers.rooms_moved(),
                 Took::Refused("second_history") => {
                     catch_up::second_history(api, from, event.group).await?;
@@ -46,6 +50,7 @@ pub(super) async fn take_event(
                 Took::Refused(reason) => {
                     refused(api, from, reason).await?;
                 }
+                Took::Full => api.servers.was_limited((&api.db, now), from, LOGS).await?,
                 // They are asked for, and these with them.
                 Took::Missing => api.servers.lack(&api.db, from, event.group).await?,
             }

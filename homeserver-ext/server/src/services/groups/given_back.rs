@@ -16,6 +16,7 @@ use crate::{
     storage::{
         self,
         groups::{self, Group},
+        servers::logs::Size,
     },
 };
 
@@ -24,12 +25,12 @@ use crate::{
 pub(crate) async fn take(
     (db, live): (&Db, &Live),
     now: Timestamp,
-    (here, from): (&str, &str),
+    (here, from, most): (&str, &str, Size),
     id: GroupId,
     ops: &[Vec<u8>],
 ) -> Result<Took, storage::Error> {
     if !is_home(db, here, id, ops).await? {
-        return replica::take_of((db, live), now, (here, from, Giver::Any), id, ops).await;
+        return replica::take_of((db, live), now, (here, from, most, Giver::Any), id, ops).await;
     }
     for bytes in ops {
         let Ok(op) = Op::parse(bytes) else { return Ok(Took::Refused("malformed")) };

@@ -18,7 +18,10 @@ use crate::{
         self, GroupRow,
         groups::{self, Group},
         invites, mailbox,
-        servers::{self, forward},
+        servers::{
+            self, forward,
+            logs::{self, Size},
+        },
     },
 };
 
@@ -32,6 +35,7 @@ pub(super) async fn begin(
     let happened = happened(op, None, roster);
     let seq = mailbox::take_numbers(tx.conn(), happened.len().max(1)).await?;
     let row = groups::insert(tx.conn(), op, roster, seq, creator).await?;
+    count(tx.conn(), now, (here, creator.server()), row, (op, roster)).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
     know(tx.conn(), (here, creator.server()), row, (roster, &come)).await?;
     mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
@@ -63,6 +67,7 @@ pub(super) async fn go_on(
     }
     let home = groups::home(tx.conn(), group.head.group).await?;
     let home = home.as_deref().unwrap_or(here);
+    count(tx.conn(), now, (here, home), group.row, (op, after)).await?;
     know(tx.conn(), (here, home), group.row, (after, &changed)).await?;
     if !is_home {
         forget_gone(tx.conn(), group.row, (before, after)).await?;
@@ -84,6 +89,21 @@ pub(super) async fn go_on(
     let rosters = (Some(before), after);
     let script = note((&mut tx, live), now, (group.row, seq), happened, rosters)?;
     Ok(tx.commit_with(script).await.map(drop)?)
+}
+
+/// Counts what is kept of groups of another home.
+async fn count(
+    conn: &mut Conn,
+    now: Timestamp,
+    (here, home): (&str, &str),
+    group: GroupRow,
+    (op, roster): (&Op, &Roster),
+) -> Result<(), storage::Error> {
+    if home == here {
+        return Ok(());
+    }
+    let is_named = roster.members().values().any(|member| member.account.server() == here);
+    logs::add(conn, (group, home), Size::of(op), (!is_named).then_some(now)).await
 }
 
 /// Has devices of other servers known that are in a group now, as far as those have shown them, and their

@@ -6,7 +6,7 @@ use causeway_protocol::{
     ids::{AccountId, GroupId, Timestamp},
     roster::{Body, Kind, Op, Roster},
 };
-use causeway_store::Db;
+use causeway_store::{Conn, Db};
 
 use super::put_down;
 use crate::{
@@ -14,7 +14,10 @@ use crate::{
     storage::{
         self,
         groups::{self, Group},
-        servers,
+        servers::{
+            self,
+            logs::{self, Size},
+        },
     },
 };
 
@@ -28,6 +31,8 @@ pub(crate) enum Took {
     Refused(&'static str),
     /// Those before are not here.
     Missing,
+    /// As much is kept of the groups of this home as may be: it and those behind it are left out.
+    Full,
 }
 
 /// Takes ops that the home gives, in their order; those that are here already are passed over. It has
@@ -35,11 +40,11 @@ pub(crate) enum Took {
 pub(crate) async fn take(
     of: (&Db, &Live),
     now: Timestamp,
-    (here, from): (&str, &str),
+    (here, from, most): (&str, &str, Size),
     id: GroupId,
     ops: &[Vec<u8>],
 ) -> Result<Took, storage::Error> {
-    take_of(of, now, (here, from, Giver::Home), id, ops).await
+    take_of(of, now, (here, from, most, Giver::Home), id, ops).await
 }
 
 /// Who may give ops.
@@ -55,7 +60,7 @@ pub(super) enum Giver {
 pub(super) async fn take_of(
     (db, live): (&Db, &Live),
     now: Timestamp,
-    (here, from, giver): (&str, &str, Giver),
+    (here, from, most, giver): (&str, &str, Size, Giver),
     id: GroupId,
     ops: &[Vec<u8>],
 ) -> Result<Took, storage::Error> {
@@ -63,10 +68,10 @@ pub(super) async fn take_of(
         let Ok(op) = Op::parse(bytes) else { return Ok(Took::Refused("malformed")) };
         let took = match groups::by_id(db.read().await?.conn(), id).await? {
             None if op.kind() == Kind::Create => {
-                begin(db, live, now, (here, from), id, &op).await?
+                begin(db, live, now, (here, from, most), id, &op).await?
             }
             None => Took::Missing,
-            Some(group) => go_on((db, live), now, (here, from, giver), &group, &op).await?,
+            Some(group) => go_on((db, live), now, (here, from, most, giver), &group, &op).await?,
         };
         if took != Took::All {
             return Ok(took);
@@ -79,7 +84,7 @@ async fn begin(
     db: &Db,
     live: &Live,
     now: Timestamp,
-    (here, from): (&str, &str),
+    (here, from, most): (&str, &str, Size),
     id: GroupId,
     op: &Op,
 ) -> Result<Took, storage::Error> {
@@ -91,7 +96,10 @@ async fn begin(
     if op.group() != id {
         return Ok(Took::Refused("wrong_group"));
     }
-    let tx = db.begin_growing().await?;
+    let mut tx = db.begin_growing().await?;
+    if !has_room(tx.conn(), from, (op, true), most).await? {
+        return Ok(Took::Full);
+    }
     put_down::begin((tx, live), now, here, (op, &roster, &creator)).await?;
     Ok(Took::All)
 }
@@ -99,12 +107,13 @@ async fn begin(
 async fn go_on(
     (db, live): (&Db, &Live),
     now: Timestamp,
-    (here, from, giver): (&str, &str, Giver),
+    (here, from, most, giver): (&str, &str, Size, Giver),
     group: &Group,
     op: &Op,
 ) -> Result<Took, storage::Error> {
     let mut tx = db.begin_growing().await?;
-    let is_home = groups::home(tx.conn(), group.head.group).await?.as_deref() == Some(from);
+    let home = groups::home(tx.conn(), group.head.group).await?;
+    let is_home = home.as_deref() == Some(from);
     if giver == Giver::Home && !is_home {
         return Ok(Took::Refused("not_its_home"));
     }
@@ -124,8 +133,26 @@ async fn go_on(
     if !is_home && !members.any(|member| member.account.server() == from) {
         return Ok(Took::Refused("not_in_group"));
     }
+    let is_idle = !after.members().values().any(|member| member.account.server() == here);
+    let home = home.as_deref().unwrap_or(here);
+    if !has_room(tx.conn(), home, (op, is_idle), most).await? {
+        return Ok(Took::Full);
+    }
     put_down::go_on((tx, live), now, (here, false), group, (op, &before, &after)).await?;
     Ok(Took::All)
+}
+
+/// Whether there is room for an op of a group of `home`. A home gives the ops from the first on, so that nobody here
+/// is in the group before the last of them; of what has nobody here a sixteenth is kept.
+async fn has_room(
+    conn: &mut Conn,
+    home: &str,
+    (op, is_idle): (&Op, bool),
+    most: Size,
+) -> Result<bool, storage::Error> {
+    let (kept, more) = (logs::kept(conn, home).await?, Size::of(op));
+    let most_idle = Size { entries: most.entries / 16, bytes: most.bytes / 16 };
+    Ok(kept.all.fits(more, most) && (!is_idle || kept.idle.fits(more, most_idle)))
 }
 
 /// How many servers ops name of which nothing is known here.

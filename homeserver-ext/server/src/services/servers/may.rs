@@ -3,7 +3,7 @@
 use causeway_protocol::ids::Timestamp;
 
 use super::Servers;
-use crate::quota::Quota;
+use crate::{quota::Quota, storage::servers::logs::Size};
 
 /// Groups that one server may make known: more than several of its accounts begin in an hour, since what is
 /// beyond it holds up what comes after.
@@ -17,7 +17,16 @@ const JOINS: Quota = Quota::per_minute(60, 1_000);
 /// Changes of calls of which one server tells as the home of groups.
 const CALLS_TOLD: Quota = Quota::per_minute(3_000, 3_000);
 
+/// Bytes of what is kept of a server's groups for each op, and each thing that an op names.
+const ENTRY_BYTES: u64 = 256;
+
 impl Servers {
+    /// How much is kept of the groups of one server.
+    pub(crate) fn logs(&self) -> Size {
+        let bytes = self.rules.log_bytes;
+        Size { entries: bytes / ENTRY_BYTES, bytes }
+    }
+
     /// Whether `from` may ask now; else after how many milliseconds.
     pub(crate) fn may_ask(&self, now: Timestamp, from: &str) -> Result<(), u64> {
         self.asks.take(now, from.to_owned(), Some(ASKS), 1)

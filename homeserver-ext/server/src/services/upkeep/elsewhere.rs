@@ -6,7 +6,7 @@ use causeway_store::{Conn, Db};
 use super::DAY_MS;
 use crate::storage::{
     self,
-    servers::{self, Named, ends},
+    servers::{self, Named, ends, logs},
 };
 
 /// Accounts and servers that are looked at together.
@@ -19,6 +19,11 @@ const AT_ONCE: usize = 8;
 const ROWS: u32 = 512;
 /// How long an account is remembered that is in no group.
 const SHOWN_MS: u64 = 7 * DAY_MS;
+/// How long a group is kept of which another server is the home, and that has named nobody here: its home gives the
+/// ops one after the other, and that which lets somebody of here in last.
+const UNNAMED_MS: u64 = 3_600_000;
+/// Groups that are forgotten in one round at most, each in a transaction of its own.
+const UNNAMED: u32 = 64;
 /// How long a server is remembered of which nothing is heard, and that shares no group.
 const HEARD_MS: u64 = 30 * DAY_MS;
 
@@ -36,6 +41,7 @@ pub(crate) async fn forget(
     (may_go, is_gone): (impl Fn(&str) -> bool + Sync, impl Fn(&str) + Sync),
     looked: Looked,
 ) -> Result<Looked, storage::Error> {
+    unnamed_groups(db, now).await?;
     let Looked { mut account, mut server } = looked;
     for _ in 0..PAGES {
         let is_any;
@@ -52,6 +58,20 @@ pub(crate) async fn forget(
         }
     }
     Ok(Looked { account, server })
+}
+
+/// Forgets groups of other servers that have named nobody here.
+async fn unnamed_groups(db: &Db, now: Timestamp) -> Result<(), storage::Error> {
+    let before = now.minus_ms(UNNAMED_MS);
+    let unnamed = logs::unnamed(db.read().await?.conn(), before, UNNAMED).await?;
+    for group in unnamed {
+        let mut tx = db.begin().await?;
+        let is_gone = logs::forget(tx.conn(), group, before).await?;
+        tx.commit().await?;
+        metrics::counter!("causeway_servers_forgotten_total", "what" => "group")
+            .increment(u64::from(is_gone));
+    }
+    Ok(())
 }
 
 /// Forgets accounts of one page; behind which to go on, nothing at the end, and whether there were any.
