@@ -123,6 +123,7 @@ pub(super) async fn join(
         None => request.server.filter(|server| server != here),
     };
     if let Some(home) = elsewhere {
+        api.shares.join(now, &caller.account)?;
         return remote::join(&api, &caller, &home, group, &request.request).await.map(Json);
     }
     let (of, asker) = ((&api.db, &api.live), (here, Asker::Here(&caller)));

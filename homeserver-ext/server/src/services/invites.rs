@@ -245,13 +245,13 @@ pub(crate) async fn join(
     id: GroupId,
     bytes: &[u8],
 ) -> Result<JoinPending, JoinError> {
+    shares.join(now, asker.account())?;
     let request = Join::parse(bytes)?;
     let request_id = request.id().map_err(|_| JoinRefused::Malformed)?;
     // It goes to many mailboxes as it is, and into an op.
     if request.devices.ids.len() > MAX_NAMED {
         return Err(JoinRefused::Malformed.into());
     }
-    shares.join(now, asker.account())?;
     let member = &request.device.member_id;
     let mut tx = db.begin_growing().await?;
     let group = groups::by_id(tx.conn(), id).await?.ok_or(JoinRefused::Stranger)?;

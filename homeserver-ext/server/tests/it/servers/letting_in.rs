@@ -10,12 +10,12 @@ use causeway_protocol::{
     link::{Call, Item, Row},
     roster::Body,
 };
-use causeway_server::TokenHash;
+use causeway_server::{AccountQuotas, Quota, TokenHash};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
 use super::{
-    OTHER, ask_of, at,
+    OTHER, as_in_tests, ask_of, at,
     groups::{ops, post_at, texts, until_epoch, with_carol},
     peer::Peer,
     restarted, two,
@@ -413,4 +413,40 @@ async fn only_the_home_tells_who_asks_and_only_as_often_as_it_may() {
     let rows = server.rows().await;
     let waiting = rows.iter().filter(|row| row.starts_with("mailbox:")).count();
     assert!(waiting <= 1_000, "{waiting}");
+}
+
+#[tokio::test]
+async fn an_account_asks_another_server_to_be_let_in_as_often_as_its_own() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let group = Group::create(&here, &alice).await;
+    let ask = async |who: &Person| {
+        let join = who.join(&there, group.id(), &signing_key());
+        who.post_join_at(&there, HOME, &join).await
+    };
+    for _ in 0..60 {
+        ask(&carol).await.refused(404, "M_NOT_FOUND");
+    }
+    let dan = Person::at("dan", OTHER).registered(&there).await;
+    ask(&dan).await.refused(404, "M_NOT_FOUND");
+    // The home is not even asked.
+    drop(wire);
+    let refusal = ask(&carol).await.refused(429, "M_LIMIT_EXCEEDED");
+    assert!(refusal.error.contains("limits.joins"), "{}", refusal.error);
+    // A server that does not count is counted, each of its accounts for itself, whatever it asks.
+    let accounts =
+        AccountQuotas { joins: Some(Quota::per_minute(1, 3)), ..AccountQuotas::default() };
+    let server = Server::start_with(move |config| {
+        as_in_tests(config, HOME);
+        config.accounts = accounts;
+    })
+    .await;
+    let until = server.now().plus_ms(30_000);
+    let asks = ["mallory", "mallory", "mallory", "mallory", "erin"].map(|name| {
+        let body = json!({ "group": group.id(), "request": "AAAA" });
+        ask_of(Call::Join, Some(&Person::at(name, OTHER)), body, until).to_json()
+    });
+    let answers = Peer::new(OTHER).ask(&server, asks.to_vec()).await;
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [404, 404, 404, 429, 404]);
 }
