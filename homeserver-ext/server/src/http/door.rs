@@ -263,7 +263,7 @@ async fn take_of_room(
     (room, content): (&str, &Value),
 ) -> Result<Option<Value>, ApiError> {
     metrics::counter!("causeway_servers_room_events_total", "way" => "in").increment(1);
-    match api.servers.of_room(&api.db, room, content).await? {
+    match api.servers.of_room(&api.db, from, (room, content)).await? {
         Came::Frame(content) => take(api, from, &content).await,
         Came::Nothing => Ok(None),
         Came::Malformed => {

@@ -416,9 +416,13 @@ impl Servers {
     pub(crate) async fn of_room(
         &self,
         db: &Db,
-        room: &str,
-        content: &Value,
+        from: &str,
+        (room, content): (&str, &Value),
     ) -> Result<Came, AskError> {
+        if self.allowed(from).is_err() {
+            metrics::counter!("causeway_servers_denied_total").increment(1);
+            return Ok(Came::Nothing);
+        }
         let Ok(said) = RoomEvent::parse(content) else { return Ok(Came::Malformed) };
         let mut read = db.read().await.map_err(storage::Error::from)?;
         match rooms::of(read.conn(), said.event.group).await? {

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    OTHER, at,
+    OTHER, as_in_tests, at,
     given_again::{all, until_taken},
     groups::until_epoch,
     operator::operate,
@@ -355,4 +355,25 @@ async fn rooms_that_are_shared_with_a_server_are_shown_by_pages() {
             operate(&three.home, Method::GET, &format!("/servers/{OTHER}?{wrong}")).await;
         assert_eq!(status, 400, "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn of_a_server_that_is_denied_nothing_in_a_room_is_looked_at() {
+    let server = Server::start_with(|config| {
+        as_in_tests(config, HOME);
+        config.others.deny = vec![OTHER.parse().unwrap()];
+    })
+    .await;
+    for content in [json!(7), json!({"v": 1, "frames": 7})] {
+        for _ in 0..30 {
+            hand_in_of_room(&server, OTHER, "!room", &content).await;
+        }
+    }
+    let (status, _) = operate(&server, Method::GET, "/servers/b.example").await;
+    assert_eq!(status, 404, "nothing of it is known");
+    for _ in 0..30 {
+        hand_in_of_room(&server, THIRD, "!room", &json!(7)).await;
+    }
+    let (_, shown) = operate(&server, Method::GET, "/servers/c.example").await;
+    assert_eq!((&shown["state"], &shown["malformed"]), (&json!("shut"), &json!(30)), "{shown}");
 }
