@@ -281,8 +281,8 @@ async fn take_of_room(
 async fn go_on(api: &Api, from: &str, content: &Value) -> Result<(), ApiError> {
     loop {
         let next = api.servers.next((&api.db, api.clock.now()), from).await?;
-        let Some(items) = next else { break };
-        if remote::take(api, from, items).await? {
+        let Some(due) = next else { break };
+        if remote::take(api, from, due).await? {
             api.servers.committed((&api.db, api.clock.now()), from).await?;
         } else if !remote::look_ahead(api, from, content).await? {
             // It comes again; meanwhile what it waits for may have come.

@@ -45,19 +45,34 @@ use crate::{
     services::{
         groups::{elsewhere, replica},
         remote_accounts,
-        servers::{AskError, telling},
+        servers::{AskError, Due, telling},
     },
     storage::devices::Device,
 };
 
 /// Deals with the items of a frame, in their order; `false` where one has to wait, and those behind it
-/// with it. What was dealt with before does nothing.
-pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool, ApiError> {
+/// with it. Those before it are not dealt with again.
+pub(super) async fn take(api: &Api, from: &str, due: Due) -> Result<bool, ApiError> {
+    let Due { items, mut done, behind } = due;
+    let taken = take_behind(api, from, items, &mut done).await;
+    if !matches!(taken, Ok(true)) {
+        api.servers.dealt_with(&api.db, from, (behind, done)).await?;
+    }
+    taken
+}
+
+/// Likewise, of what is behind the first `done` things, which were dealt with.
+async fn take_behind(
+    api: &Api,
+    from: &str,
+    items: Vec<Item>,
+    done: &mut usize,
+) -> Result<bool, ApiError> {
     let here = &*api.config.server_name;
-    for step in steps(from, items) {
+    for step in steps(from, items, *done) {
         let item = match step {
             Step::Said(said) => {
-                if !put_down_all(api, said).await? {
+                if !put_down_all(api, said, done).await? {
                     return Ok(false);
                 }
                 continue;
@@ -70,15 +85,16 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
                 catch_up::answer(api, from, answer).await?;
             }
             Item::Tell(_, Tell::Heads(heads)) => catch_up::hear(api, from, heads).await?,
-            Item::Tell(_, Tell::Accounts(shown)) => {
-                if !show(api, from, &shown).await? {
+            Item::Tell(tell, Tell::Accounts(shown)) => {
+                if !show(api, from, (tell, &shown)).await? {
                     return Ok(false);
                 }
             }
             Item::Event(_, event) => {
-                if !take_event(api, (here, from), event).await? {
+                if !take_event(api, (here, from), event, done).await? {
                     return Ok(false);
                 }
+                continue;
             }
             Item::Row(Row::Member(row)) => {
                 let is_its = Row::Member(row.clone()).check(from);
@@ -112,6 +128,7 @@ pub(super) async fn take(api: &Api, from: &str, items: Vec<Item>) -> Result<bool
             // Of the rest this server needs nothing yet.
             Item::Tell(..) => {}
         }
+        *done += 1;
     }
     Ok(true)
 }

@@ -30,7 +30,7 @@ use std::{
 use causeway_protocol::{
     envelope::Sender,
     ids::{ItemId, Seq, ServerLinkId, Timestamp},
-    link::{Answer, Ask, Call, Content, Item, VERSION_REFUSED},
+    link::{Ack, Answer, Ask, Call, Content, Item, VERSION_REFUSED},
 };
 use causeway_store::Db;
 use serde_json::Value;
@@ -39,7 +39,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub(crate) use self::line::Stands;
+pub(crate) use self::line::{Due, Stands};
 pub(crate) use self::look_ups::{Aside, LookedUp};
 pub(crate) use self::ping::{Pinged, Way};
 pub(crate) use self::rooms::{Came, Leaving, Post, Report, Wishes};
@@ -358,12 +358,12 @@ impl Servers {
         Ok(came.is_other_version.then(|| serde_json::from_str(VERSION_REFUSED).unwrap_or_default()))
     }
 
-    /// The items of `from` that are to be dealt with now.
+    /// What of `from` is to be dealt with now.
     pub(crate) async fn next(
         &self,
         (db, now): (&Db, Timestamp),
         from: &str,
-    ) -> Result<Option<Vec<Item>>, AskError> {
+    ) -> Result<Option<Due>, AskError> {
         if self.allowed(from).is_err() {
             return Ok(None);
         }
@@ -373,6 +373,33 @@ impl Servers {
             return Ok(None);
         }
         Ok(line.next(now, self.now_ms()))
+    }
+
+    /// So many things in the frame of `from` behind `behind` are dealt with, and the next waits.
+    pub(crate) async fn dealt_with(
+        &self,
+        db: &Db,
+        from: &str,
+        (behind, done): (Option<Ack>, usize),
+    ) -> Result<(), AskError> {
+        self.line(db, from).await?.lock().await.dealt_with(behind, done);
+        Ok(())
+    }
+
+    /// Whether `from` has shown this ahead of its turn, or before.
+    pub(crate) async fn has_shown(
+        &self,
+        db: &Db,
+        from: &str,
+        tell: ItemId,
+    ) -> Result<bool, AskError> {
+        Ok(self.line(db, from).await?.lock().await.has_shown(tell))
+    }
+
+    /// `from` has shown this.
+    pub(crate) async fn showed(&self, db: &Db, from: &str, tell: ItemId) -> Result<(), AskError> {
+        self.line(db, from).await?.lock().await.showed(tell);
+        Ok(())
     }
 
     /// Whether an ask of `from` comes for the first time: it is carried out once.

@@ -4,6 +4,7 @@ mod calls;
 mod given_again;
 mod groups;
 mod guests;
+mod hostile;
 mod letting_in;
 mod logs;
 mod operator;

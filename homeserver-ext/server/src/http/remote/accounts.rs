@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use causeway_protocol::{
     api::{AccountAnswer, ClaimedKeys},
     device::verify_account,
-    ids::{AccountId, DeviceId, Timestamp},
+    ids::{AccountId, DeviceId, ItemId, Timestamp},
     json::from_value,
     link::Call,
     roster::{Body, Op},
@@ -23,9 +23,17 @@ const BAD_LIST: &str = "device_list";
 /// How long what another server said of an account is good without asking again, milliseconds.
 const FRESH_MS: u64 = 60_000;
 
-/// Keeps what `from` shows of its accounts; `false` where that is too much now.
-pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool, ApiError> {
+/// Keeps what `from` shows of its accounts; `false` where that is too much now. What it showed ahead of its turn
+/// is not looked at again.
+pub(super) async fn show(
+    api: &Api,
+    from: &str,
+    (tell, shown): (ItemId, &[Value]),
+) -> Result<bool, ApiError> {
     let now = api.clock.now();
+    if api.servers.has_shown(&api.db, from, tell).await? {
+        return Ok(true);
+    }
     if !api.servers.may_show(now, from, shown.len()) {
         api.servers.was_limited((&api.db, now), from, "accounts a minute").await?;
         return Ok(false);
@@ -38,6 +46,7 @@ pub(super) async fn show(api: &Api, from: &str, shown: &[Value]) -> Result<bool,
     if others > 0 || wrong > 0 {
         refused(api, from, BAD_LIST).await?;
     }
+    api.servers.showed(&api.db, from, tell).await?;
     // It may have devices in a group now.
     api.servers.rooms_moved();
     Ok(true)

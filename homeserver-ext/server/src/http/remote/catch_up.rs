@@ -175,8 +175,8 @@ pub(in crate::http) async fn look_ahead(
     for item in items.into_iter().flatten().filter_map(|item| Item::parse(item).ok()) {
         match item {
             Item::Answer(_, said) => came |= answer(api, from, said).await?,
-            Item::Tell(_, Tell::Accounts(shown)) => {
-                show(api, from, &shown).await?;
+            Item::Tell(tell, Tell::Accounts(shown)) => {
+                show(api, from, (tell, &shown)).await?;
             }
             Item::Ask(to, ask) if is_ops(&ask) => answer_ask(api, from, (to, &ask)).await?,
             Item::Row(_) | Item::Event(..) | Item::Ask(..) | Item::Tell(..) => {}

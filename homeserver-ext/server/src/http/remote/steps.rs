@@ -13,16 +13,42 @@ pub(super) enum Step {
     Item(Item),
 }
 
-/// Items of `from`, in their order.
-pub(super) fn steps(from: &str, items: Vec<Item>) -> Vec<Step> {
+/// Items of `from`, in their order, without the first `done` things in them: each envelope is one, and each other
+/// item.
+pub(super) fn steps(from: &str, items: Vec<Item>, mut done: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     for item in items {
         match said(from, item) {
-            Ok(new) => new.into_iter().for_each(|one| push(&mut steps, one)),
-            Err(item) => steps.push(Step::Item(*item)),
+            Ok(mut new) => {
+                pass(&mut new, &mut done);
+                for one in new {
+                    push(&mut steps, one);
+                }
+            }
+            Err(item) => match *item {
+                Item::Event(id, mut event) => match &mut event.carried {
+                    Carried::Envelopes(envelopes) => {
+                        pass(envelopes, &mut done);
+                        if !envelopes.is_empty() {
+                            steps.push(Step::Item(Item::Event(id, event)));
+                        }
+                    }
+                    Carried::Ops(_) if done > 0 => done -= 1,
+                    Carried::Ops(_) => steps.push(Step::Item(Item::Event(id, event))),
+                },
+                _ if done > 0 => done -= 1,
+                other => steps.push(Step::Item(other)),
+            },
         }
     }
     steps
+}
+
+/// Leaves out as many of these as are still to be passed over.
+fn pass<T>(all: &mut Vec<T>, done: &mut usize) {
+    let passed = all.len().min(*done);
+    all.drain(..passed);
+    *done -= passed;
 }
 
 /// What members said by this item, where it is that and nothing is wrong with it.
@@ -118,21 +144,33 @@ mod tests {
             event(2, vec![all(2, 2, "of another"), all(2, 1, "group")]),
             one(2, 2, "i"),
         ];
-        let shown: Vec<String> = steps("b.example", items)
-            .into_iter()
-            .map(|step| match step {
-                Step::Said(said) => said
-                    .into_iter()
-                    .map(|one| String::from_utf8(one.payload).unwrap())
-                    .collect::<Vec<_>>()
-                    .join(" "),
-                Step::Item(Item::Event(_, event)) => match event.carried {
-                    Carried::Envelopes(envelopes) => format!("event of {}", envelopes.len()),
-                    Carried::Ops(_) => "ops".to_owned(),
-                },
-                Step::Item(_) => "item".to_owned(),
-            })
-            .collect();
-        assert_eq!(shown, ["a b c", "d", "e f", "item", "g", "event of 2", "event of 2", "i"]);
+        let shown = |done| -> Vec<String> {
+            steps("b.example", items.clone(), done).into_iter().map(in_words).collect()
+        };
+        let all = ["a b c", "d", "e f", "item", "g", "event of 2", "event of 2", "i"];
+        assert_eq!(shown(0), all);
+        // What was dealt with is left out, whatever it stands together with.
+        assert_eq!(shown(2)[0], "c");
+        assert_eq!(shown(3), all[1..]);
+        assert_eq!(shown(5)[0], "f");
+        assert_eq!(shown(6), all[3..]);
+        assert_eq!(shown(7), all[4..]);
+        assert_eq!(shown(9), ["event of 1", "event of 2", "i"]);
+        assert_eq!(shown(10), ["event of 2", "i"]);
+        assert_eq!(shown(13), Vec::<String>::new());
+    }
+
+    fn in_words(step: Step) -> String {
+        match step {
+            Step::Said(said) => {
+                let words = said.into_iter().map(|one| String::from_utf8(one.payload).unwrap());
+                words.collect::<Vec<_>>().join(" ")
+            }
+            Step::Item(Item::Event(_, event)) => match event.carried {
+                Carried::Envelopes(envelopes) => format!("event of {}", envelopes.len()),
+                Carried::Ops(_) => "ops".to_owned(),
+            },
+            Step::Item(_) => "item".to_owned(),
+        }
     }
 }

@@ -27,6 +27,7 @@ pub(super) async fn take_event(
     api: &Api,
     (here, from): (&str, &str),
     event: Event,
+    done: &mut usize,
 ) -> Result<bool, ApiError> {
     match &event.carried {
         Carried::Ops(ops) => {
@@ -54,6 +55,7 @@ pub(super) async fn take_event(
                 // They are asked for, and these with them.
                 Took::Missing => api.servers.lack(&api.db, from, event.group).await?,
             }
+            *done += 1;
         }
         Carried::Envelopes(envelopes) => {
             for envelope in envelopes {
@@ -64,17 +66,24 @@ pub(super) async fn take_event(
                 if !taken {
                     return Ok(false);
                 }
+                *done += 1;
             }
         }
     }
     Ok(true)
 }
 
-/// Puts down what one device of another server has sent to one group; `false` where that has to wait.
-pub(super) async fn put_down_all(api: &Api, mut said: Vec<Submission>) -> Result<bool, ApiError> {
+/// Puts down what one device of another server has sent to one group, and counts it as `done`; `false` where
+/// that has to wait.
+pub(super) async fn put_down_all(
+    api: &Api,
+    mut said: Vec<Submission>,
+    done: &mut usize,
+) -> Result<bool, ApiError> {
     if said.len() > 1 {
         let request = PostEnvelopes { envelopes: said, count: None };
         if are_put_down(api, &request).await? {
+            *done += request.envelopes.len();
             // As of one.
             api.servers.tell_in_a_while();
             return Ok(true);
@@ -86,6 +95,7 @@ pub(super) async fn put_down_all(api: &Api, mut said: Vec<Submission>) -> Result
         if !put_down(api, envelope).await? {
             return Ok(false);
         }
+        *done += 1;
     }
     Ok(true)
 }

@@ -3,6 +3,7 @@
 mod again;
 mod asked;
 mod by_room;
+mod due;
 mod first;
 
 use std::{
@@ -19,8 +20,9 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
-use self::asked::Asked;
 pub(super) use self::by_room::First;
+pub(crate) use self::due::Due;
+use self::{asked::Asked, due::Done};
 pub(super) use super::mark::Mark;
 use super::{conduct::Conduct, giving::Giving, readers::Telling};
 use crate::storage::{
@@ -65,6 +67,10 @@ pub(super) struct Line {
     pub(super) conduct: Conduct,
     /// Since when nothing passes, because the operator says so.
     pub(super) paused: Option<Timestamp>,
+    /// How far the frame whose turn it is was dealt with.
+    done: Done,
+    /// What it showed, ahead of its turn too, oldest first.
+    shown: (VecDeque<ItemId>, BTreeSet<ItemId>),
     /// Since when the frame whose turn it is waits for something.
     stuck_since: Option<u64>,
     /// Up to here its devices' mailboxes are read; none: not yet.
@@ -146,6 +152,8 @@ impl Line {
             waits_since: None,
             conduct: Conduct::default(),
             paused,
+            done: None,
+            shown: Default::default(),
             stuck_since: None,
             cursor: None,
             ops: BTreeMap::new(),
@@ -395,18 +403,6 @@ impl Line {
     /// Whether an ask comes for the first time.
     pub(super) fn is_first(&mut self, ask: ItemId) -> bool {
         remember(&mut self.taken, ask)
-    }
-
-    /// The items of the frame whose turn it is.
-    pub(super) fn next(&mut self, now: Timestamp, now_ms: u64) -> Option<Vec<Item>> {
-        let mut items = Vec::new();
-        for item in self.peer.next()?.iter().map(Item::parse) {
-            match item {
-                Ok(item) => items.push(item),
-                Err(_) => self.conduct.made_no_sense(now, now_ms),
-            }
-        }
-        Some(items)
     }
 
     /// For how long the frame whose turn it is has waited for something now, milliseconds.
