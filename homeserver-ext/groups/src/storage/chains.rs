@@ -83,7 +83,7 @@ pub(crate) fn select_own_and_given(script: &mut Script, group: &GroupId) {
         "SELECT sealed, TRUE FROM own_chains WHERE group_id = $1
          UNION ALL
          SELECT given.device_id, FALSE FROM own_chains JOIN given ON given.chain_id = own_chains.chain_id
-         WHERE own_chains.group_id = $1",
+         WHERE own_chains.group_id = $1 AND given.owed = FALSE",
     );
     query.bind(group.as_bytes().as_slice());
 }
@@ -121,11 +121,14 @@ pub(crate) async fn give(
     distribution: &[u8],
     now: Timestamp,
 ) -> Result<(), Error> {
-    let place = [chain.as_bytes().as_slice(), device.as_bytes()].concat();
-    let sealed = vault.seal(Class::Ratchet, "given", "sealed", &place, distribution)?;
+    let sealed =
+        vault.seal(Class::Ratchet, "given", "sealed", &place(chain, device), distribution)?;
     sqlx::query(
         "INSERT INTO given (chain_id, device_id, group_id, sealed, at_ms)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (chain_id, device_id)
+         DO UPDATE SET owed = FALSE, sealed = COALESCE(given.sealed, excluded.sealed)
+         WHERE given.owed = TRUE",
     )
     .bind(chain.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
@@ -135,6 +138,68 @@ pub(crate) async fn give(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Keeps what `device` is to be given of `chain` once it can be reached; what is kept already stays, and
+/// opens more.
+pub(crate) async fn owe(
+    conn: &mut Conn,
+    vault: &Vault,
+    group: &GroupId,
+    chain: &ChainId,
+    device: &DeviceId,
+    distribution: &[u8],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let sealed =
+        vault.seal(Class::Ratchet, "given", "sealed", &place(chain, device), distribution)?;
+    sqlx::query(
+        "INSERT INTO given (chain_id, device_id, group_id, sealed, at_ms, owed)
+         VALUES ($1, $2, $3, $4, $5, TRUE) ON CONFLICT DO NOTHING",
+    )
+    .bind(chain.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(group.as_bytes().as_slice())
+    .bind(sealed)
+    .bind(ms(now))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The devices for which something of `chain` is kept, which they were not given.
+pub(crate) async fn owed_to(conn: &mut Conn, chain: &ChainId) -> Result<HashSet<DeviceId>, Error> {
+    let rows: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT device_id FROM given WHERE chain_id = $1 AND owed = TRUE")
+            .bind(chain.as_bytes().as_slice())
+            .fetch_all(conn)
+            .await?;
+    rows.iter().map(|row| DeviceId::from_slice(row).whole("given")).collect()
+}
+
+/// What is kept for `device` of `chain`, and was not given to it.
+pub(crate) async fn owed(
+    conn: &mut Conn,
+    vault: &Vault,
+    chain: &ChainId,
+    device: &DeviceId,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let sealed: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT sealed FROM given
+         WHERE chain_id = $1 AND device_id = $2 AND owed = TRUE AND sealed IS NOT NULL",
+    )
+    .bind(chain.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
+    let open = |sealed: Vec<u8>| {
+        vault.unseal(Class::Ratchet, "given", "sealed", &place(chain, device), &sealed)
+    };
+    Ok(sealed.map(open).transpose()?)
+}
+
+fn place(chain: &ChainId, device: &DeviceId) -> Vec<u8> {
+    [chain.as_bytes().as_slice(), device.as_bytes()].concat()
 }
 
 /// The distribution that was made for `device` of the own chain with this tag, if it is kept and
@@ -162,6 +227,25 @@ pub(crate) async fn stored_distribution(
     let place = [row.try_get::<&[u8], _>(0)?, device.as_bytes()].concat();
     let sealed: Vec<u8> = row.try_get(1)?;
     Ok(Some(vault.unseal(Class::Ratchet, "given", "sealed", &place, &sealed)?))
+}
+
+/// `device` is given the chain with this tag now, of which something was kept for it.
+pub(crate) async fn was_given(
+    conn: &mut Conn,
+    group: &GroupId,
+    device: &DeviceId,
+    tag: [u8; 4],
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE given SET owed = FALSE WHERE group_id = $1 AND device_id = $2
+         AND substr(chain_id, 1, 4) = $3 AND owed = TRUE",
+    )
+    .bind(group.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
+    .bind(tag.as_slice())
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// `device` has this chain; what it was given is kept for its time if `keep`, or let go of.

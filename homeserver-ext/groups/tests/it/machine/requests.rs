@@ -2,10 +2,11 @@
 
 use causeway_protocol::{api::StreamRow, envelope::Kind, ids::GroupId};
 
-use super::{ALICE, BOB, garden};
+use super::{ALICE, BOB, CAROL, garden};
 use crate::world::World;
 
 const REQUESTS: &str = "SELECT COUNT(*) FROM key_requests";
+const OWED: &str = "SELECT COUNT(*) FROM given WHERE owed = TRUE";
 
 /// The kinds of these rows.
 fn kinds(rows: &[StreamRow]) -> Vec<Kind> {
@@ -83,4 +84,62 @@ async fn what_was_asked_in_a_session_that_was_wedged_is_asked_again_in_the_new_o
     world.sync_all().await;
     assert_eq!(world.devices[ALICE].reasons(), ["olm"]);
     assert_eq!(world.devices[BOB].texts(), ["one", "two"]);
+}
+
+/// Carol, of whom no key is to be had while this is said.
+async fn said_without_carol(texts: &[&str]) -> (World, GroupId) {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    let key = world.fallback(CAROL);
+    world.without_keys(CAROL);
+    for text in texts {
+        world.send(ALICE, group, text).await;
+    }
+    world.give_only(CAROL, key);
+    (world, group)
+}
+
+#[tokio::test]
+async fn who_could_not_be_reached_asks_for_what_was_said_meanwhile_and_is_given_it() {
+    let (mut world, group) = said_without_carol(&["one", "two"]).await;
+    world.sync_all().await;
+    assert_eq!(world.devices[CAROL].texts(), ["one", "two"]);
+    // She has it: nothing is owed to her any more, and what follows opens.
+    world.send(ALICE, group, "three").await;
+    world.sync_all().await;
+    assert_eq!(world.devices[CAROL].texts(), ["one", "two", "three"]);
+    assert_eq!(world.count(ALICE, OWED).await, 0);
+}
+
+#[tokio::test]
+async fn who_is_reached_again_is_given_first_what_she_was_left_out_of() {
+    let (mut world, group) = said_without_carol(&["one", "two"]).await;
+    world.now += 11 * 60_000;
+    world.send(ALICE, group, "three").await;
+    assert_eq!(world.count(ALICE, OWED).await, 0);
+    world.sync_all().await;
+    assert_eq!(world.devices[CAROL].texts(), ["one", "two", "three"]);
+    assert_eq!(requests(&world), 0, "nothing had to be asked for");
+}
+
+#[tokio::test]
+async fn who_is_out_by_then_is_given_nothing_that_was_kept_for_her() {
+    let (mut world, group) = said_without_carol(&["one"]).await;
+    world.remove(ALICE, group, CAROL).await;
+    world.now += 11 * 60_000;
+    world.send(ALICE, group, "two").await;
+    world.sync_all().await;
+    assert!(world.devices[CAROL].texts().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_kept_for_who_is_not_reached_is_let_go_of_after_a_week() {
+    let (mut world, _) = said_without_carol(&["one"]).await;
+    let kept = "SELECT COUNT(*) FROM given WHERE owed = TRUE AND sealed IS NOT NULL";
+    assert_eq!(world.count(ALICE, kept).await, 1);
+    world.now += 8 * 24 * 3_600_000;
+    let (device, now) = (&world.devices[ALICE], world.time());
+    let mut tx = device.db.begin().await.unwrap();
+    device.machine.expire(&mut tx, now).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.count(ALICE, kept).await, 0);
 }

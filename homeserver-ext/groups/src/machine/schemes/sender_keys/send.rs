@@ -1,18 +1,22 @@
 //! The own chain: begun, given to whoever lacks it, moved on with every message.
 
+use std::collections::HashSet;
+
 use causeway_protocol::{
     device::DeviceOf,
     envelope::{Kind, Recipient, Submission},
-    ids::{ChainId, Epoch, GroupId, Timestamp},
+    ids::{ChainId, DeviceId, Epoch, GroupId, Timestamp},
     olm_plaintext::{Missing, OlmPlaintext},
     roster::{Role, Roster},
 };
+
+use zeroize::Zeroizing;
 
 use super::Plan;
 use crate::{
     entropy,
     machine::{
-        MachineError, Outgoing, SealError,
+        MachineError, Outgoing, SealError, Trust,
         work::{ASK_AGAIN_MS, Work},
     },
     schemes::sender_keys::{ChainSecrets, OwnChain, Seed, Suite},
@@ -34,14 +38,27 @@ pub(in crate::machine) async fn seal(
     reached: &[KnownDevice],
     items: &[Outgoing],
 ) -> Result<Vec<Vec<Submission>>, SealError> {
-    let Plan { suite, chain, .. } = plan;
+    let Plan { suite, chain, lacking } = plan;
     let (group, vault) = (head.group(), work.vault());
     let mut chain = match chain {
         Some(chain) => chain,
         None => begin(work, group, suite, head.epoch()).await?,
     };
+    let owed = if lacking.is_empty() {
+        HashSet::new()
+    } else {
+        chains::owed_to(work.conn(), &chain.id()).await.map_err(MachineError::from)?
+    };
     for device in reached {
-        give(work, head, &chain, device).await?;
+        let is_owed = owed.contains(&device.record.device_id);
+        give(work, head, &chain, (device, is_owed)).await?;
+    }
+    let given: HashSet<_> = reached.iter().map(|device| device.record.device_id).collect();
+    let is_left_out = |device: &&DeviceOf| {
+        !given.contains(&device.device_id) && !owed.contains(&device.device_id)
+    };
+    for device in lacking.iter().filter(is_left_out) {
+        owe(work, head, &chain, device).await?;
     }
     let mut sealed = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
@@ -66,7 +83,9 @@ pub(in crate::machine) async fn answer(
     let hour_ago = now.minus_ms(HOUR_MS);
     if chores::may_answer(work.conn(), &device, now, hour_ago, MAX_ANSWERS).await? {
         let sent = work.send_direct(group, known, Kind::KeyDistribution, &kept).await?;
-        if !sent {
+        if sent {
+            chains::was_given(work.conn(), &group, &device, tag).await?;
+        } else {
             let since = now.minus_ms(ASK_AGAIN_MS);
             accounts::ask(work.conn(), Ask::Claim, device.as_bytes(), since).await?;
         }
@@ -122,23 +141,51 @@ async fn begin(
     Ok(OwnChain::new(suite, group, sender, epoch, work.now, secrets))
 }
 
-/// Gives `known` the chain from here on.
+/// Gives `known` the chain from here on, or from where it was left out.
 async fn give(
     work: &mut Work<'_>,
     head: &Roster,
     chain: &OwnChain,
-    known: &KnownDevice,
+    (known, is_owed): (&KnownDevice, bool),
 ) -> Result<(), MachineError> {
     let (vault, now) = (work.vault(), work.now);
     let (group, device) = (head.group(), known.record.device_id);
-    let Some(distribution) = chain.distribution(device, head.hash(), now) else {
-        return Ok(());
+    let owed = match is_owed {
+        true => chains::owed(work.conn(), vault, &chain.id(), &device).await?,
+        false => None,
     };
-    let Ok(bytes) = OlmPlaintext::Distribution(distribution).to_bytes() else {
-        return Ok(());
-    };
+    let Some(bytes) = owed.or_else(|| cover(chain, head, device, now)) else { return Ok(()) };
     if work.send_direct(group, known, Kind::KeyDistribution, &bytes).await? {
         chains::give(work.conn(), vault, &group, &chain.id(), &device, &bytes, now).await?;
     }
     Ok(())
+}
+
+/// Keeps for a device that cannot be reached what it needs to open what is said from here on: else nobody could
+/// give it that, since the chain goes on. Who is not who he is called is owed nothing.
+async fn owe(
+    work: &mut Work<'_>,
+    head: &Roster,
+    chain: &OwnChain,
+    device: &DeviceOf,
+) -> Result<(), MachineError> {
+    let (vault, now, group) = (work.vault(), work.now, head.group());
+    let Some(member) = head.member(&device.member_id) else { return Ok(()) };
+    let trust = work.trust(&member.account, &device.member_id).await?;
+    if trust != Trust::Unmet && !trust.is_trusted() {
+        return Ok(());
+    }
+    let Some(bytes) = cover(chain, head, device.device_id, now) else { return Ok(()) };
+    chains::owe(work.conn(), vault, &group, &chain.id(), &device.device_id, &bytes, now).await?;
+    Ok(())
+}
+
+fn cover(
+    chain: &OwnChain,
+    head: &Roster,
+    device: DeviceId,
+    now: Timestamp,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let distribution = chain.distribution(device, head.hash(), now)?;
+    OlmPlaintext::Distribution(distribution).to_bytes().ok()
 }
