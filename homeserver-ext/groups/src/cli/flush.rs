@@ -14,7 +14,8 @@ use crate::{
     sdk::{Backoff, CallError, Client, SdkError},
 };
 
-/// How long trouble with the server is sat out, unless something else is said.
+/// How long trouble with the server is sat out, unless something else is said. It is longer than the server
+/// itself waits for others (10 s).
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that comes back while somebody waits is found so soon.

@@ -9,7 +9,7 @@ use causeway_protocol::{
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     exit::Failure,
@@ -21,12 +21,15 @@ use super::{
     markdown, names,
     outbox::{self, OutboxError, State},
     print::Printer,
+    servers::{OfGroup, Unreached},
     span,
 };
 use crate::sdk::Client;
 
 /// How old a look at the group may be.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long an id waits for who does not get the message now: it is sent.
+const A_MOMENT: Duration = Duration::from_secs(2);
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
@@ -134,6 +137,7 @@ pub(super) async fn run(
         patience,
         printer,
         looked_at: None,
+        unreached: None,
     };
     if arguments.lines {
         sender.send_lines().await?;
@@ -162,6 +166,8 @@ struct Sender<'a> {
     patience: Duration,
     printer: Printer,
     looked_at: Option<Instant>,
+    /// Servers that could not be reached, and when that was looked at.
+    unreached: Option<(Instant, Vec<Unreached>)>,
 }
 
 impl Sender<'_> {
@@ -208,6 +214,9 @@ impl Sender<'_> {
             }
             sent => sent.map_err(Failure::from),
         };
+        if sent.is_ok() {
+            self.look_around().await;
+        }
         for (line, client_id) in (first_line.unwrap_or(0)..).zip(&client_ids) {
             let line = first_line.map(|_| line);
             match outbox::state(self.client.db(), *client_id).await? {
@@ -240,6 +249,22 @@ impl Sender<'_> {
         Ok(())
     }
 
+    /// Learns who does not get now what was sent, and says it where it was not so before.
+    async fn look_around(&mut self) {
+        if self.unreached.as_ref().is_some_and(|(at, _)| at.elapsed() < LOOK_AGAIN) {
+            return;
+        }
+        let Ok(roster) = self.client.roster(self.group).await else { return };
+        let servers = timeout(A_MOMENT, OfGroup::of(self.client, &roster)).await.ok().flatten();
+        let unreached = servers.map_or_else(Vec::new, |servers| servers.unreached(&roster));
+        let before = self.unreached.take().map(|(_, before)| before).unwrap_or_default();
+        if !unreached.is_empty() && before.is_empty() {
+            let lines: Vec<_> = unreached.iter().map(Unreached::to_text).collect();
+            self.printer.remark(&format!("note: {}", lines.join("; ")));
+        }
+        self.unreached = Some((Instant::now(), unreached));
+    }
+
     async fn store(
         &self,
         texts: Vec<(ClientId, String)>,
@@ -270,6 +295,11 @@ impl Sender<'_> {
         let mut json = json!({"id": id, "client_id": client_id, "group": self.group});
         if let (Some(line), Some(fields)) = (line, json.as_object_mut()) {
             fields.insert("line".to_owned(), line.into());
+        }
+        if let (Some((_, unreached)), Some(fields)) = (&self.unreached, json.as_object_mut())
+            && !unreached.is_empty()
+        {
+            fields.insert("unreached".to_owned(), json!(unreached));
         }
         self.printer.show(&id.to_string(), &json)
     }

@@ -4,12 +4,47 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use causeway_protocol::{
     api::{GroupServer, GroupServers},
+    ids::{AccountId, Timestamp},
     roster::Roster,
 };
+use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::{harmless::one_line, local_time::LocalTime};
 use crate::sdk::Client;
+
+/// Members who are named; of more it is said how many they are.
+const NAMED: usize = 3;
+
+/// A server that takes nothing now.
+#[derive(Serialize)]
+pub(super) struct Unreached {
+    server: String,
+    since_ms: Option<Timestamp>,
+    #[serde(skip)]
+    since: Option<String>,
+    #[serde(serialize_with = "count")]
+    members: Vec<AccountId>,
+}
+
+impl Unreached {
+    /// For people, in one line.
+    pub(super) fn to_text(&self) -> String {
+        let since = self.since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+        let who = if self.members.len() > NAMED {
+            format!("{} members", self.members.len())
+        } else {
+            let names: Vec<_> = self.members.iter().map(|account| account.as_str()).collect();
+            names.join(", ")
+        };
+        format!("{} cannot be reached{since}: {who} will read this when it is back", self.server)
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "what serde calls")]
+fn count<S: Serializer>(members: &Vec<AccountId>, to: S) -> Result<S::Ok, S::Error> {
+    members.len().serialize(to)
+}
 
 /// The servers of a group; none where all are on one's own.
 pub(super) struct OfGroup {
@@ -44,6 +79,22 @@ impl OfGroup {
         let servers = said.map_or_else(Vec::new, |GroupServers { servers, .. }| servers);
         let others = servers.into_iter().map(|of| (of.server.clone(), of)).collect();
         Some(Self { home, members, others, mine, time: LocalTime::new(client.now()) })
+    }
+
+    /// Those that cannot be reached now.
+    pub(super) fn unreached(&self, roster: &Roster) -> Vec<Unreached> {
+        let silent = self.others.values().filter(|of| of.silent);
+        let unreached = silent.map(|of| {
+            let accounts = roster.members().values().map(|member| &member.account);
+            let members = accounts.filter(|account| account.server() == of.server);
+            Unreached {
+                server: of.server.clone(),
+                since_ms: of.waits_since_ms,
+                since: of.waits_since_ms.map(|since| self.time.of(since)),
+                members: members.cloned().collect(),
+            }
+        });
+        unreached.collect()
     }
 
     /// For people, a line for each.

@@ -1,9 +1,9 @@
 //! What is asked before sealing, what is posted after it, and what is done for others.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use causeway_protocol::{
-    api::{Accepted, AccountAnswer, OpBytes, OwnDevice, UploadKeys},
+    api::{Accepted, OpBytes, OwnDevice, UploadKeys},
     ids::{AccountId, GroupId},
 };
 use causeway_store::Tx;
@@ -226,16 +226,31 @@ impl Client {
         Ok(())
     }
 
-    /// Fetches what is needed, and teaches it to the machine.
+    /// Fetches what is needed, and teaches it to the machine; of servers that do not answer nothing.
     pub(super) async fn provide(&self, needs: Needs) -> Result<(), SdkError> {
+        let mut away = BTreeSet::new();
         for accounts in needs.accounts.chunks(ACCOUNTS_AT_ONCE) {
             let (mut answers, mut broken) = (Vec::with_capacity(accounts.len()), None);
             for few in accounts.chunks(CALLS_AT_ONCE) {
-                for answer in join_all(few.iter().map(|account| self.ask_account(account))).await {
-                    match answer {
-                        Ok(answer) => answers.push(answer),
-                        Err(error) => broken = Some(error),
-                    }
+                let (in_vain, few): (Vec<_>, Vec<_>) =
+                    few.iter().partition(|account| away.contains(account.server()));
+                answers.extend(in_vain.into_iter().map(|account| (account.clone(), None)));
+                let asked = join_all(few.iter().map(|account| self.http.account(account))).await;
+                for (account, answer) in few.into_iter().zip(asked) {
+                    let answer = match answer {
+                        Ok(answer) => Some(answer),
+                        Err(CallError::Refused { status: 404, .. }) => None,
+                        // Who is there holds up nobody, and is asked for again later.
+                        Err(CallError::Elsewhere { .. }) => {
+                            away.insert(account.server());
+                            None
+                        }
+                        Err(error) => {
+                            broken = Some(error);
+                            continue;
+                        }
+                    };
+                    answers.push((account.clone(), answer));
                 }
                 if broken.is_some() {
                     break;
@@ -246,7 +261,7 @@ impl Client {
             self.keep(&mut tx, freed).await?;
             tx.commit().await?;
             if let Some(error) = broken {
-                return Err(error);
+                return Err(error.into());
             }
         }
         for devices in needs.claims.chunks(MAX_CLAIMS) {
@@ -256,18 +271,6 @@ impl Client {
             tx.commit().await?;
         }
         Ok(())
-    }
-
-    /// What the server says of an account; nothing where there is none.
-    async fn ask_account(
-        &self,
-        account: &AccountId,
-    ) -> Result<(AccountId, Option<AccountAnswer>), SdkError> {
-        match self.http.account(account).await {
-            Ok(answer) => Ok((account.clone(), Some(answer))),
-            Err(CallError::Refused { status: 404, .. }) => Ok((account.clone(), None)),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// A batch without messages: what is not accepted comes with the next chores.

@@ -12,13 +12,15 @@ use std::{
 };
 
 use causeway_protocol::{api::Registration, ids::Timestamp};
-use causeway_server::{App, Clock, Config, GuestQuotas, LiveKit, Mesh};
+use causeway_server::{App, Clock, Config, GuestQuotas, LiveKit, Mesh, TokenHash};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// Its name, the part of its accounts after the colon.
 pub(crate) const NAME: &str = "native.example";
+/// What its agent shows at its door.
+pub(crate) const DOOR_TOKEN: &str = "the door's token";
 
 pub(crate) struct Server {
     name: String,
@@ -36,6 +38,8 @@ pub(crate) struct Server {
     mesh: Mesh,
     /// How many talk directly, where that is other than usual.
     pub(crate) mesh_max: Option<usize>,
+    /// Whether it speaks with other servers.
+    has_door: bool,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -45,6 +49,15 @@ impl Server {
     }
 
     pub(crate) fn named(name: &str) -> Self {
+        Self::with(name, false)
+    }
+
+    /// One that speaks with others by its door.
+    pub(crate) fn among_others(name: &str) -> Self {
+        Self::with(name, true)
+    }
+
+    fn with(name: &str, has_door: bool) -> Self {
         let folder = TempDir::new().unwrap();
         let (kept, address) = free_address();
         let mut server = Self {
@@ -57,6 +70,7 @@ impl Server {
             livekit: None,
             mesh: Mesh::default(),
             mesh_max: None,
+            has_door,
             running: None,
         };
         server.start_again();
@@ -104,7 +118,7 @@ impl Server {
         let (stopped, database, address) = (stop.clone(), self.database(), self.address);
         let (name, put_back) = (self.name.clone(), self.put_back);
         let (livekit, mesh) = (self.livekit.clone(), self.mesh.clone());
-        let mesh_max = self.mesh_max;
+        let (mesh_max, has_door) = (self.mesh_max, self.has_door);
         let ahead_ms = Arc::clone(&self.ahead_ms);
         let passed = ahead_ms.load(Ordering::SeqCst);
         let (tell, told) = std::sync::mpsc::channel();
@@ -120,6 +134,7 @@ impl Server {
                 config.mesh_max = mesh_max.unwrap_or(config.mesh_max);
                 config.guests = GuestQuotas { register: None, login: None, link: None };
                 config.edge.per_address = 10_000;
+                config.relay_token = has_door.then(|| TokenHash::of(DOOR_TOKEN));
                 let clock = Clock::new(move || now().plus_ms(ahead_ms.load(Ordering::SeqCst)));
                 let app = App::open(config, clock).await.unwrap();
                 if passed > 0 {

@@ -35,7 +35,11 @@ pub(crate) struct Ended {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { server: Server::start(), folder: TempDir::new().unwrap() }
+        Self::of(Server::start())
+    }
+
+    pub(crate) fn of(server: Server) -> Self {
+        Self { server, folder: TempDir::new().unwrap() }
     }
 
     /// Somebody whose client speaks to the server.

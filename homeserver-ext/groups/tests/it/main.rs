@@ -7,6 +7,7 @@ mod away;
 mod calling;
 #[cfg(feature = "calls")]
 mod calls;
+mod cli_away;
 mod cli_backup;
 #[cfg(feature = "calls")]
 mod cli_calling;

@@ -47,6 +47,9 @@ pub struct GroupServer {
     pub server: String,
     /// Messages for the whole group that it has not taken; 1,000 at most are counted.
     pub waiting: u64,
+    /// Whether something has waited for it for so long that it cannot be reached.
+    #[serde(default)]
+    pub silent: bool,
     /// Since when something waits that it does not take; absent where nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_since_ms: Option<Timestamp>,

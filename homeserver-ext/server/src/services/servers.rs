@@ -13,6 +13,7 @@ mod look_ups;
 mod mark;
 mod may;
 mod named;
+mod patience;
 mod ping;
 mod readers;
 mod rooms;
@@ -236,28 +237,29 @@ impl Servers {
         caller: Option<&Sender>,
         (call, body): (Call, Value),
     ) -> Result<Answer, AskError> {
-        let patience = self.patience.ok_or_else(|| AskError::NoDoor(server.to_owned()))?;
+        let longest = self.patience.ok_or_else(|| AskError::NoDoor(server.to_owned()))?;
         self.allowed(server)?;
         // What this server asks itself is counted by whom it asks: no account is called so.
         let who = caller.map_or_else(|| format!("@{server}"), |it| it.account.as_str().to_owned());
         self.outward.take(now, who, Some(OUTWARD), 1).map_err(AskError::TooMuch)?;
         let id = ItemId::new(random()?);
-        let until = now.plus_ms(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        let until = now.plus_ms(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
         let ask = Item::Ask(id, Ask { call, caller: caller.cloned(), until, body });
         let line = self.line(db, server).await?;
         let (tell, told) = oneshot::channel();
         lock(&self.waits).insert(id, Waits { of: server.to_owned(), tell });
         let waiting = Waiting { waits: &self.waits, id };
-        let since = {
+        let (since, patience) = {
             let mut line = line.lock().await;
             if let Some(since) = line.paused {
                 return Err(AskError::Paused { server: server.to_owned(), since });
             }
+            let is_silent = patience::is_silent(line.waits_since, now);
             if !line.put(&ask, now, until) {
                 return Err(AskError::TooMuch(1_000));
             }
             let since = if line.heard.0 > 0 { Some(line.heard) } else { line.waits_since };
-            since.unwrap_or(now)
+            (since.unwrap_or(now), patience::patience(call, is_silent, longest))
         };
         self.news.notify_one();
         let answer = timeout(patience, told).await;

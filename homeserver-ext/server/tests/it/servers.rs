@@ -28,6 +28,7 @@ use causeway_protocol::{
 };
 use causeway_server::{Config, TokenHash};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use self::{
     peer::Peer,
@@ -123,6 +124,21 @@ async fn a_server_that_does_not_answer_is_named_with_the_time_of_its_last_word()
     // What nobody waits for any more does not leave.
     server.pass_ms(1_000);
     assert!(door(&server).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_not_waited_for_long() {
+    let server = at("a.example").await;
+    let alice = server.person("alice").await;
+    let ask = async || alice.get(&server, "/accounts/carol:b.example").await;
+    let left = async || while door(&server).await.is_empty() {};
+    tokio::select! {
+        _ = ask() => panic!("nobody answers"),
+        () = left() => {}
+    }
+    server.pass_ms(8_000);
+    let answer = timeout(Duration::from_secs(8), ask()).await.expect("it was waited for as ever");
+    answer.refused(504, "DEV_CAUSEWAY_UNREACHABLE");
 }
 
 #[tokio::test]

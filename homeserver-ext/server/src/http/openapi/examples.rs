@@ -251,6 +251,7 @@ fn servers(to: &mut Examples) -> serde_json::Result<()> {
     let server = GroupServer {
         server: "b.example".to_owned(),
         waiting: 3,
+        silent: true,
         waits_since_ms: Some(NOW),
         heard_ms: Some(NOW),
     };

@@ -10,7 +10,7 @@ use causeway_store::Db;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AskError, Servers, conduct::Conduct, lock};
+use super::{AskError, Servers, conduct::Conduct, lock, patience::is_silent};
 use crate::storage::{
     self, groups,
     servers::{self, Replica, Shared},
@@ -133,6 +133,7 @@ impl Servers {
             all.push(GroupServer {
                 server: name,
                 waiting,
+                silent: waiting > 0 && is_silent(known.waits_since, now),
                 waits_since_ms: known.waits_since.filter(|_| waiting > 0),
                 heard_ms: (known.heard.0 > 0).then_some(known.heard),
             });

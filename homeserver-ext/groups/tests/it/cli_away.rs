@@ -1,0 +1,143 @@
+//! Members on another server that cannot be reached: who else is there does not wait for it.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli_server::{DOOR_TOKEN, Server},
+    cli_world::{Person, World, texts},
+};
+
+/// What carries frames from one server's door to the other's, as their agents do.
+struct Wire {
+    is_cut: Arc<AtomicBool>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Wire {
+    fn between(here: &Server, there: &Server) -> Self {
+        let (is_cut, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let url = |server: &Server| format!("{}/_causeway/relay/v1/frames", server.url());
+        let (here, there) = (("a.example", url(here)), ("b.example", url(there)));
+        let (cut, stopped) = (Arc::clone(&is_cut), stop.clone());
+        let thread = thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let both = async {
+                tokio::join!(carry(&here, &there.1, &cut), carry(&there, &here.1, &cut));
+            };
+            runtime.block_on(stopped.run_until_cancelled(both));
+        });
+        Self { is_cut, stop, thread: Some(thread) }
+    }
+
+    /// What leaves from now on is lost, or not any more.
+    fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+async fn carry((name, from): &(&str, String), to: &str, is_cut: &AtomicBool) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::new();
+    loop {
+        let fetched = http.get(format!("{from}?wait_ms=1000")).bearer_auth(DOOR_TOKEN).send().await;
+        let Ok(fetched) = fetched else { return };
+        let Ok(body) = fetched.json::<Value>().await else { return };
+        for frame in body["frames"].as_array().unwrap() {
+            if is_cut.load(Ordering::SeqCst) {
+                continue;
+            }
+            let body = json!({"frames": [{"from": name, "content": frame["content"]}]});
+            if http.post(to).bearer_auth(DOOR_TOKEN).json(&body).send().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Alice and Bob of one server, Carol of another, in a group that Alice made; Bob has not met Carol.
+fn across(here: &World, there: &World) -> [Person; 3] {
+    let [alice, bob] = here.group(["alice", "bob"]);
+    bob.ok(&["send", "team", "before"]);
+    let carol = there.registered("carol");
+    let invite = alice.ok(&["invite", "create", "team"]);
+    let tail = alice.tail(&[]);
+    carol.ok(&["invite", "accept", invite[0]["link"].as_str().unwrap()]);
+    tail.stop();
+    alice.ok(&["send", "team", "welcome"]);
+    let mut tail = carol.tail(&[]);
+    tail.until(|line| line["body"] == "welcome");
+    tail.stop();
+    [alice, bob, carol]
+}
+
+/// Something that Alice said waits for Carol's server, longer than a lost frame would.
+fn is_silent(here: &World, alice: &Person) {
+    alice.ok(&["send", "team", "one"]);
+    loop {
+        let shown = alice.ok(&["group", "show", "team"]);
+        let mut servers = shown[0]["servers"].as_array().unwrap().iter();
+        if servers.any(|server| server["waits_since_ms"].is_u64()) {
+            break;
+        }
+    }
+    here.server.is_ahead_by(61_000);
+}
+
+#[test]
+fn who_cannot_be_reached_holds_up_no_message_is_named_and_reads_it_later() {
+    let here = World::of(Server::among_others("a.example"));
+    let there = World::of(Server::among_others("b.example"));
+    let wire = Wire::between(&here.server, &there.server);
+    let [alice, bob, carol] = across(&here, &there);
+    wire.cut(true);
+    is_silent(&here, &alice);
+    let began = Instant::now();
+    let sent = bob.ok(&["send", "team", "two"]);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let unreached = &sent[0]["unreached"];
+    assert_eq!(
+        (&unreached[0]["server"], &unreached[0]["members"]),
+        (&json!("b.example"), &json!(1))
+    );
+    assert!(unreached[0]["since_ms"].is_u64(), "{sent:?}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway-client"));
+    command.env_clear().arg("--home").arg(&bob.home).args(["--server", &bob.url]);
+    let said = command.args(["send", "team", "three"]).output().unwrap();
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.starts_with("note: b.example cannot be reached since "), "{said}");
+    assert!(
+        said.trim_end().ends_with(": carol:b.example will read this when it is back"),
+        "{said}"
+    );
+    assert_eq!(texts(&alice.read()).last().unwrap(), "three");
+    wire.cut(false);
+    let (_alice, _bob) = (alice.tail(&[]), bob.tail(&[]));
+    let mut tail = carol.tail(&[]);
+    let mut read = Vec::new();
+    while read.len() < 3 {
+        let line = tail.until(|line| line["type"] == "message");
+        read.push(line["body"].as_str().unwrap().to_owned());
+    }
+    read.sort_unstable();
+    assert_eq!(read, ["one", "three", "two"]);
+}
