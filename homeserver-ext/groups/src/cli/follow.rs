@@ -8,7 +8,10 @@ use causeway_protocol::{
     envelope::{Kind, Sender},
     ids::GroupId,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use super::{exit::Failure, home::Home, outbox};
 use crate::sdk::{CallError, Client, Stream};
@@ -37,8 +40,6 @@ pub(super) struct Follower<'a, A> {
     client: &'a Client,
     audience: A,
     is_lost: bool,
-    /// Groups of which was said that what waits there waits for a person, or for a key.
-    undecided: HashSet<GroupId>,
     /// Whose messages hold the mailbox up.
     stalled: Option<Sender>,
 }
@@ -46,7 +47,7 @@ pub(super) struct Follower<'a, A> {
 impl<'a, A: Audience> Follower<'a, A> {
     /// Nothing is followed yet.
     pub(super) fn new(client: &'a Client, audience: A) -> Self {
-        Self { client, audience, is_lost: false, undecided: HashSet::new(), stalled: None }
+        Self { client, audience, is_lost: false, stalled: None }
     }
 
     /// Until `stop`, or until nothing has come for `idle`.
@@ -56,17 +57,30 @@ impl<'a, A: Audience> Follower<'a, A> {
         idle: Option<Duration>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
+        let (want, wanted) = mpsc::channel(1);
+        let (tell, done) = mpsc::channel(1);
+        let (client, chores) =
+            (self.client, Chores { want, done, due: Some(Instant::now()), run: false });
+        // Beside each other: chores wait for other servers, and what comes in does not.
+        tokio::select! {
+            ended = self.receive(stream, idle, stop, chores) => ended,
+            never = work(client, wanted, tell) => never,
+        }
+    }
+
+    async fn receive(
+        &mut self,
+        stream: &mut Stream,
+        idle: Option<Duration>,
+        stop: impl Future<Output = ()>,
+        mut chores: Chores,
+    ) -> Result<(), Failure> {
         let mut stop = std::pin::pin!(stop);
-        let mut chores_at = Instant::now();
         let mut quiet = 0;
         let mut idle_at = idle.map(|idle| Instant::now() + idle);
+        // It was quiet, and ends if there was nothing to be done.
+        let mut is_ending = false;
         loop {
-            let until_idle = async {
-                match idle_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
@@ -83,26 +97,46 @@ impl<'a, A: Audience> Follower<'a, A> {
                         }
                         self.note_stall(stream, taken.no_room);
                         if shown || !stream.is_stuck() {
-                            quiet = 0;
+                            (quiet, is_ending) = (0, false);
                             idle_at = idle.map(|idle| Instant::now() + idle);
                         }
                         // What is no plain message may call for an answer.
                         if rows.iter().any(|row| row.envelope.kind != Kind::Message) {
-                            chores_at = Instant::now();
+                            chores.due = Some(Instant::now());
                         }
                     }
                     Err(error) => self.lost(error)?,
                 },
-                () = sleep_until(chores_at) => {
+                Some(Done { anything, notes }) = chores.done.recv() => {
+                    chores.run = false;
+                    for note in notes {
+                        self.audience.note(&note);
+                    }
+                    self.audience.kept().await?;
+                    if is_ending && chores.due.is_some() {
+                        // Something came for which they were too early.
+                        chores.begin();
+                        continue;
+                    }
+                    chores.due.get_or_insert(Instant::now() + CHORES_EVERY);
+                    if std::mem::take(&mut is_ending) {
+                        match &self.stalled {
+                            Some(by) if quiet > MAX_QUIET => return Err(stalled(by)),
+                            None if !anything || quiet > MAX_QUIET => return Ok(()),
+                            Some(_) | None => {}
+                        }
+                        idle_at = idle.map(|idle| Instant::now() + idle);
+                    }
+                }
+                () = at(chores.due), if !chores.run => {
                     // It may have come back, and there was nothing to fetch.
                     if self.is_lost && stream.connected_since().is_some() {
                         self.is_lost = false;
                         self.audience.connection(None);
                     }
-                    self.do_chores().await?;
-                    chores_at = Instant::now() + CHORES_EVERY;
+                    chores.begin();
                 }
-                () = until_idle => {
+                () = at(idle_at), if !is_ending => {
                     match stream.connected_since() {
                         // Then the connection comes and goes, to see what is behind.
                         _ if self.stalled.is_some() => {}
@@ -120,51 +154,11 @@ impl<'a, A: Audience> Follower<'a, A> {
                     }
                     // What was done for others may be answered; but not for ever.
                     quiet += 1;
-                    let done = self.do_chores().await?;
-                    match &self.stalled {
-                        Some(by) if quiet > MAX_QUIET => return Err(stalled(by)),
-                        None if !done || quiet > MAX_QUIET => return Ok(()),
-                        Some(_) | None => {}
-                    }
-                    idle_at = idle.map(|idle| Instant::now() + idle);
+                    is_ending = true;
+                    chores.begin();
                 }
             }
         }
-    }
-
-    /// Admits who may come in, acknowledges and answers keys, and sends what still waits; shows what
-    /// came to light. Says whether anything was done. Trouble passes: the chores are due again.
-    async fn do_chores(&mut self) -> Result<bool, Failure> {
-        let done = async {
-            // What the server refuses for now keeps nobody's messages.
-            let done = self.client.chores().await;
-            outbox::seal_anew(self.client).await?;
-            for group in outbox::waiting(self.client.db()).await? {
-                match outbox::flush(self.client, group).await {
-                    // Said once; other groups do not wait for what this one waits for.
-                    Err(error) if error.is_of_the_group() => {
-                        if self.undecided.insert(group) {
-                            self.audience.note(&Failure::from(error).to_text());
-                        }
-                    }
-                    flushed => flushed?,
-                }
-            }
-            Ok::<_, outbox::OutboxError>(done?)
-        };
-        let done = match done.await {
-            Ok(done) => done,
-            Err(error) if error.is_transient() => {
-                tracing::debug!(%error, "chores wait");
-                false
-            }
-            Err(error) => {
-                self.audience.note(&error.to_string());
-                false
-            }
-        };
-        self.audience.kept().await?;
-        Ok(done)
     }
 
     fn lost(&mut self, error: CallError) -> Result<(), Failure> {
@@ -191,6 +185,85 @@ impl<'a, A: Audience> Follower<'a, A> {
             self.audience.note(&stalled(&by).to_text());
             self.stalled = Some(by);
         }
+    }
+}
+
+/// What is to be done beside what comes in.
+struct Chores {
+    want: mpsc::Sender<()>,
+    done: mpsc::Receiver<Done>,
+    /// When they are done next; with `run`, whether they were called for meanwhile.
+    due: Option<Instant>,
+    run: bool,
+}
+
+impl Chores {
+    /// Has them done now, if they are not being done.
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.run, true) {
+            self.due = None;
+            // There is room: nothing is wanted twice.
+            self.want.try_send(()).ok();
+        }
+    }
+}
+
+/// What came of chores.
+struct Done {
+    anything: bool,
+    notes: Vec<String>,
+}
+
+/// Does chores as often as they are wanted.
+async fn work(client: &Client, mut wanted: mpsc::Receiver<()>, tell: mpsc::Sender<Done>) -> ! {
+    let mut undecided = HashSet::new();
+    while wanted.recv().await.is_some() {
+        let done = do_chores(client, &mut undecided).await;
+        tell.send(done).await.ok();
+    }
+    std::future::pending().await
+}
+
+/// Admits who may come in, acknowledges and answers keys, and sends what still waits. Trouble passes: the
+/// chores are due again. `undecided` are groups of which was said that what waits there waits for a person, or
+/// for a key.
+async fn do_chores(client: &Client, undecided: &mut HashSet<GroupId>) -> Done {
+    let mut notes = Vec::new();
+    let done = async {
+        // What the server refuses for now keeps nobody's messages.
+        let done = client.chores().await;
+        outbox::seal_anew(client).await?;
+        for group in outbox::waiting(client.db()).await? {
+            match outbox::flush(client, group).await {
+                // Said once; other groups do not wait for what this one waits for.
+                Err(error) if error.is_of_the_group() => {
+                    if undecided.insert(group) {
+                        notes.push(Failure::from(error).to_text());
+                    }
+                }
+                flushed => flushed?,
+            }
+        }
+        Ok::<_, outbox::OutboxError>(done?)
+    };
+    let anything = match done.await {
+        Ok(done) => done,
+        Err(error) if error.is_transient() => {
+            tracing::debug!(%error, "chores wait");
+            false
+        }
+        Err(error) => {
+            notes.push(error.to_string());
+            false
+        }
+    };
+    Done { anything, notes }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

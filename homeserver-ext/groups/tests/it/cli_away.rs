@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cli_proxy::Proxy,
     cli_server::{DOOR_TOKEN, Server},
     cli_world::{Person, World, texts},
 };
@@ -140,4 +141,29 @@ fn who_cannot_be_reached_holds_up_no_message_is_named_and_reads_it_later() {
     }
     read.sort_unstable();
     assert_eq!(read, ["one", "three", "two"]);
+}
+
+#[test]
+fn what_comes_in_is_shown_while_an_account_is_asked_for() {
+    let world = World::new();
+    let [alice, bob] = world.group(["alice", "bob"]);
+    let invite = alice.ok(&["invite", "create", "team"]);
+    let link = invite[0]["link"].as_str().unwrap().to_owned();
+    let proxy = Proxy::before(world.server.address());
+    let held = proxy.hold_accounts();
+    let mut tail = world.person_at("alice", &proxy.url()).tail(&[]);
+    let carol = world.registered("carol");
+    let accepting = thread::spawn(move || carol.ok(&["invite", "accept", &link]));
+    while proxy.asked() == 0 {
+        thread::yield_now();
+    }
+    let began = Instant::now();
+    bob.ok(&["send", "team", "meanwhile"]);
+    tail.until(|line| line["body"] == "meanwhile");
+    // Else it came when the question was given up.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(!accepting.is_finished());
+    drop(held);
+    accepting.join().unwrap();
+    tail.stop();
 }

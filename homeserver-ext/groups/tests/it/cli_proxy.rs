@@ -33,6 +33,10 @@ struct Plan {
     is_clear: AtomicBool,
     /// Closed while nothing passes.
     gate: RwLock<()>,
+    /// Closed while no account is asked for.
+    accounts: RwLock<()>,
+    /// Accounts that were asked for.
+    asked: AtomicUsize,
 }
 
 impl Proxy {
@@ -81,6 +85,16 @@ impl Proxy {
     /// it stands.
     pub(crate) fn hang(&self) -> RwLockWriteGuard<'_, ()> {
         self.plan.gate.write().unwrap()
+    }
+
+    /// Hands no question for an account on while this is held.
+    pub(crate) fn hold_accounts(&self) -> RwLockWriteGuard<'_, ()> {
+        self.plan.accounts.write().unwrap()
+    }
+
+    /// How many accounts were asked for.
+    pub(crate) fn asked(&self) -> usize {
+        self.plan.asked.load(Ordering::SeqCst)
     }
 
     /// Says from now on that servers for calls hear what is said, as where Matrix users are in a call.
@@ -153,6 +167,11 @@ fn refusal(begun: &[u8], client: &mut TcpStream, plan: &Plan) -> Option<String> 
     Some(format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {length}\r\n\r\n{body}"))
 }
 
+fn asks_for_account(begun: &[u8]) -> bool {
+    let line = begun.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    line.starts_with(b"GET ") && line.windows(10).any(|these| these == b"/accounts/")
+}
+
 /// Puts one word for another of the same length.
 fn clear(bytes: &mut [u8]) {
     let (native, none) = (br#""e2ee":"native""#, br#""e2ee":  "none""#);
@@ -176,6 +195,10 @@ fn carry(mut client: TcpStream, upstream: SocketAddr, plan: &Plan) {
                 }
                 if plan.takes(&bytes[..n]) {
                     is_lost.store(true, Ordering::SeqCst);
+                }
+                if asks_for_account(&bytes[..n]) {
+                    plan.asked.fetch_add(1, Ordering::SeqCst);
+                    drop(plan.accounts.read());
                 }
                 drop(plan.gate.read());
                 if server.write_all(&bytes[..n]).is_err() {
