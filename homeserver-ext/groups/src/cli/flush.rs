@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long trouble with the server is sat out, unless something else is said. It is longer than the server
-/// itself waits for others (10 s).
+/// itself waits for others (15 s).
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that comes back while somebody waits is found so soon.

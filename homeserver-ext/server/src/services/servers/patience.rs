@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use causeway_protocol::{ids::Timestamp, link::Call};
 
-/// For what a message stands behind, which goes to all others without it.
-const BEFORE_A_MESSAGE: Duration = Duration::from_secs(10);
+/// For what a message stands behind, which goes to all others without it. A frame that is lost each way, and goes
+/// again after 5 s, is waited for.
+const BEFORE_A_MESSAGE: Duration = Duration::from_secs(15);
 /// The same of a server that takes nothing anyway: it may just have come back.
 const OF_WHO_IS_SILENT: Duration = Duration::from_secs(2);
 /// A frame that is lost goes again after 5 s, so who has taken nothing for longer is silent.
@@ -40,8 +41,8 @@ mod tests {
     #[test]
     fn what_a_message_stands_behind_is_waited_for_less_and_least_of_who_is_silent() {
         let rows = [
-            (Call::Claim, false, 30, 10),
-            (Call::Account, false, 30, 10),
+            (Call::Claim, false, 30, 15),
+            (Call::Account, false, 30, 15),
             (Call::Claim, true, 30, 2),
             (Call::Account, true, 30, 2),
             (Call::Claim, true, 1, 1),
