@@ -64,7 +64,7 @@ impl<'a, A: Audience> Follower<'a, A> {
         // Beside each other: chores wait for other servers, and what comes in does not.
         tokio::select! {
             ended = self.receive(stream, idle, stop, chores) => ended,
-            never = work(client, wanted, tell) => never,
+            never = Box::pin(work(client, wanted, tell)) => never,
         }
     }
 

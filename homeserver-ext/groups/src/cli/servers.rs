@@ -34,7 +34,7 @@ impl Unreached {
         let who = if self.members.len() > NAMED {
             format!("{} members", self.members.len())
         } else {
-            let names: Vec<_> = self.members.iter().map(|account| account.as_str()).collect();
+            let names: Vec<_> = self.members.iter().map(AccountId::as_str).collect();
             names.join(", ")
         };
         format!("{} cannot be reached{since}: {who} will read this when it is back", self.server)

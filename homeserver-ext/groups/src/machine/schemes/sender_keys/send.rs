@@ -150,10 +150,8 @@ async fn give(
 ) -> Result<(), MachineError> {
     let (vault, now) = (work.vault(), work.now);
     let (group, device) = (head.group(), known.record.device_id);
-    let owed = match is_owed {
-        true => chains::owed(work.conn(), vault, &chain.id(), &device).await?,
-        false => None,
-    };
+    let owed =
+        if is_owed { chains::owed(work.conn(), vault, &chain.id(), &device).await? } else { None };
     let Some(bytes) = owed.or_else(|| cover(chain, head, device, now)) else { return Ok(()) };
     if work.send_direct(group, known, Kind::KeyDistribution, &bytes).await? {
         chains::give(work.conn(), vault, &group, &chain.id(), &device, &bytes, now).await?;
