@@ -203,6 +203,12 @@ impl Call {
         open && (self.participants.contains_key(who) || self.expected.contains_key(who))
     }
 
+    /// Whether that one asked for a token, and has not come yet.
+    #[must_use]
+    pub fn is_awaited(&self, who: &Who) -> bool {
+        self.expected.contains_key(who)
+    }
+
     /// Matrix users who asked for a token, and have not come yet.
     pub fn awaited(&self) -> impl Iterator<Item = &Who> {
         self.expected.keys()

@@ -86,8 +86,14 @@ async fn named_by_home(client: &Client, state: &CallState) -> Result<Option<Call
 /// A call that only this device was to be in is not one for the others to find.
 async fn go_again(client: &Client, state: &CallState) {
     let me = client.me().record.device_id;
-    let is_alone = state.natives().all(|it| it.device == me) && state.guests().count() == 0;
     let http = client.http();
+    // As it is now: others may have come meanwhile, and this device be none of them any more.
+    let now = http.call(state.group, state.call).await;
+    let is_alone = now.is_ok_and(|now| {
+        now.natives().count() == 1
+            && now.natives().all(|it| it.device == me)
+            && now.guests().count() == 0
+    });
     // Who cannot be told finds out by its stream.
     if is_alone && state.started_by.device == me {
         http.end_call(state.group, state.call).await.ok();

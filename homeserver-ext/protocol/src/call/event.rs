@@ -19,6 +19,11 @@ impl Who {
     pub(super) fn is_native(&self) -> bool {
         matches!(self, Self::Native(_))
     }
+
+    /// Whether both are devices of one Matrix user.
+    pub(super) fn is_device_of(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Matrix(one, _), Self::Matrix(other, _)) if one == other)
+    }
 }
 
 /// What a device can do in calls.
@@ -177,6 +182,9 @@ pub enum Refused {
     /// Wait until somebody leaves.
     #[error("this call is full: {0} take part, wait until one leaves")]
     Full(usize),
+    /// Again in half a minute.
+    #[error("{0} others are about to come into this call: try again in half a minute")]
+    TooManyExpected(usize),
     /// The two are connected, or have not tried for long enough, or the call switched too often.
     #[error("there is no reason yet to move this call to the server")]
     NoNeed,

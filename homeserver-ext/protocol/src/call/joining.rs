@@ -53,10 +53,13 @@ impl Call {
             Event::ToSfu => self.hold(now, effects)?,
             Event::ToMesh => self.let_go(now)?,
             Event::Kick(who) => {
-                if !self.participants.contains_key(&who) {
+                // Who was only awaited is so no more.
+                let was_awaited = self.expected.remove(&who).is_some();
+                if self.participants.contains_key(&who) {
+                    self.remove(&who, Some(Out::Kicked), now, effects);
+                } else if !was_awaited {
                     return Err(Refused::NotInCall);
                 }
-                self.remove(&who, Some(Out::Kicked), now, effects);
             }
             Event::Tick => {}
         }
@@ -108,7 +111,11 @@ impl Call {
             }
             Topology::Prepare if is_native && !self.extended => {
                 self.extended = true;
-                self.until = self.until.map(|at| after(at, rules::EXTENSION));
+                // Where its time is over, as while one of Matrix is awaited, he has his own.
+                self.until = self.until.map(|at| match at <= now {
+                    true => after(now, rules::READY),
+                    false => after(at, rules::EXTENSION),
+                });
                 self.place(&who, false, false);
             }
             // Whoever comes while all go back to the mesh stops that: the SFU still carries them.
@@ -215,8 +222,20 @@ impl Call {
         if self.participants.contains_key(&who) || self.expected.contains_key(&who) {
             return Ok(());
         }
-        if self.expected.len() >= rules::MOST_EXPECTED {
-            return Err(Refused::Full(rules::MOST_EXPECTED));
+        // One user's newest: he is at one device, whatever he calls others.
+        let (mut its, mut oldest) = (0, None);
+        for (other, until) in &self.expected {
+            if other.is_device_of(&who) {
+                its += 1;
+                oldest = oldest.filter(|(_, at)| *at <= *until).or(Some((other.clone(), *until)));
+            }
+        }
+        if its >= rules::MOST_EXPECTED_OF_ONE {
+            if let Some((other, _)) = oldest {
+                self.expected.remove(&other);
+            }
+        } else if self.expected.len() >= rules::MOST_EXPECTED {
+            return Err(Refused::TooManyExpected(rules::MOST_EXPECTED));
         }
         match self.topology {
             Topology::Mesh => self.prepare(now, effects)?,

@@ -8,6 +8,8 @@ pub const MESH_MAX: usize = 4;
 pub const MOST: usize = 256;
 /// Matrix users who asked for a token and are awaited at a time.
 pub const MOST_EXPECTED: usize = 16;
+/// Of one of them, under the names of different devices; a further one takes the oldest one's place.
+pub const MOST_EXPECTED_OF_ONE: usize = 2;
 /// How long those of the mesh have to be ready on the SFU.
 pub const READY: Duration = Duration::from_secs(8);
 /// What the first who joins meanwhile adds to it.

@@ -147,6 +147,47 @@ fn a_token_that_nobody_uses_moves_nobody() {
 }
 
 #[test]
+fn who_comes_while_one_of_matrix_is_awaited_has_time_of_his_own() {
+    for seconds in [13, 25] {
+        let mut stage = Stage::with(2);
+        stage.take(Event::Expect(matrix())).unwrap();
+        stage.all_ready();
+        stage.wait(seconds);
+        let change = stage.take(Event::Join(native(3), ALL)).unwrap();
+        assert_eq!(out(&change.effects), [], "after {seconds} s");
+        stage.is(Topology::Prepare, 1, 3);
+    }
+    // Likewise where those who were there were put out, and nobody is left.
+    let mut stage = Stage::with(1);
+    stage.take(Event::Expect(matrix())).unwrap();
+    stage.take(Event::Leave(native(1))).unwrap();
+    stage.wait(14);
+    let change = stage.take(Event::Join(native(2), ALL)).unwrap();
+    assert_eq!(out(&change.effects), []);
+}
+
+#[test]
+fn one_user_under_many_names_leaves_room_for_others() {
+    let of = |user: &str, device: usize| Who::Matrix(user.to_owned(), format!("D{device}"));
+    let mut stage = Stage::with(2);
+    for device in 0..40 {
+        stage.take(Event::Expect(of("@eve:b.example", device))).unwrap();
+    }
+    let awaited: Vec<_> = stage.0.awaited().cloned().collect();
+    assert_eq!(awaited.len(), rules::MOST_EXPECTED_OF_ONE);
+    assert!(awaited.contains(&of("@eve:b.example", 39)), "the newest");
+    for user in 0..rules::MOST_EXPECTED - rules::MOST_EXPECTED_OF_ONE {
+        stage.take(Event::Expect(of(&format!("@u{user}:b.example"), 0))).unwrap();
+    }
+    let refused = stage.take(Event::Expect(of("@last:b.example", 0))).unwrap_err();
+    assert_eq!(refused, Refused::TooManyExpected(rules::MOST_EXPECTED));
+    // Whom an admin puts out makes room.
+    stage.take(Event::Kick(of("@u0:b.example", 0))).unwrap();
+    stage.take(Event::Expect(of("@last:b.example", 0))).unwrap();
+    assert_eq!(stage.take(Event::Kick(of("@u0:b.example", 0))).unwrap_err(), Refused::NotInCall);
+}
+
+#[test]
 fn one_of_the_mesh_who_is_not_ready_keeps_all_in_it() {
     let mut stage = Stage::with(5);
     stage.show(&[1, 2, 3, 5]);

@@ -70,8 +70,10 @@ const GUEST_BYTES: usize = 620;
 const MAX_CONNECTED: usize = 16;
 /// Accounts that are named as having taken part, or declined.
 const MAX_NAMED: usize = 64;
-/// Signs of the moment, and those of Matrix who were taken out, that are kept.
+/// Signs of the moment that are kept.
 const MAX_SIGNS: usize = 4;
+/// Those of Matrix who were taken out that are kept.
+const MAX_KICKED: usize = 64;
 /// Bytes of one.
 const MAX_EMOJI: usize = 32;
 /// How long one of Matrix may not come back who was taken out.
@@ -91,6 +93,9 @@ pub(crate) enum CallError {
     /// Ask that server: it alone decides about the group's calls.
     #[error("the group is kept by {0}: ask there")]
     OtherServer(String),
+    /// A mistake of the client, which makes one up.
+    #[error("another call is called so: choose another id")]
+    Taken,
     /// Nothing follows `close`.
     #[error("the group is closed")]
     Closed,
@@ -212,6 +217,10 @@ pub(crate) async fn start(
     let (group, _) = of.group(tx.conn()).await?;
     if let Some(known) = calls::by_id(tx.conn(), group.row, asked.call).await? {
         return Ok(known.state());
+    }
+    // The operator's commands name a call and no group.
+    if calls::is_elsewhere(tx.conn(), asked.call).await? {
+        return Err(CallError::Taken);
     }
     if group.head.closed {
         return Err(CallError::Closed);

@@ -246,6 +246,14 @@ pub(crate) async fn by_id(
     row.map(Row::try_from).transpose()
 }
 
+/// Whether a call of any group is called so.
+pub(crate) async fn is_elsewhere(conn: &mut Conn, call: CallId) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM calls WHERE call_id = $1)")
+        .bind(call.as_ref())
+        .fetch_one(conn)
+        .await?)
+}
+
 /// A call by its place.
 pub(crate) async fn by_number(conn: &mut Conn, call: i64) -> Result<Option<Row>, Error> {
     let row: Option<Columns> = sqlx::query_as(

@@ -10,6 +10,9 @@ use causeway_protocol::{
 use super::ApiError;
 use crate::services::calls::{CallError, GuestError, NotForThem};
 
+/// When one of those who are awaited has come, or is not awaited any more, milliseconds.
+const AWAITED_MS: u64 = 30_000;
+
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         match error {
@@ -18,7 +21,7 @@ impl From<CallError> for ApiError {
             | CallError::Closed
             | CallError::MayNotEnd
             | CallError::MayNotRule => Self::forbidden(error),
-            CallError::TooManyNamed | CallError::NoEmoji => Self::invalid(error),
+            CallError::TooManyNamed | CallError::NoEmoji | CallError::Taken => Self::invalid(error),
             CallError::Sfu(error) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
             }
@@ -57,6 +60,9 @@ impl From<GuestError> for ApiError {
             GuestError::Refused(Refused::SfuUnavailable(..)) => {
                 Self::new(away, "DEV_CAUSEWAY_SFU_UNAVAILABLE", error)
             }
+            GuestError::Refused(refused @ Refused::TooManyExpected(_)) => {
+                Self::later(refused, AWAITED_MS)
+            }
             GuestError::Refused(_) | GuestError::NotBridged | GuestError::Kicked(_) => {
                 Self::forbidden(error)
             }
@@ -89,6 +95,7 @@ fn of(refused: &Refused, state: Box<CallState>) -> ApiError {
             refusal
         }
         Refused::Full(_) => ApiError::limit(refused),
+        Refused::TooManyExpected(_) => ApiError::later(refused, AWAITED_MS),
         Refused::NoNeed | Refused::NoMesh(_) => {
             ApiError::new(StatusCode::CONFLICT, "DEV_CAUSEWAY_NO_NEED", refused)
         }

@@ -7,7 +7,7 @@ use causeway_protocol::{
 };
 use causeway_store::Db;
 
-use super::{KICKED_MS, MAX_SIGNS};
+use super::{KICKED_MS, MAX_KICKED};
 use crate::{
     calls as change,
     gateway::livekit::{LiveKit, SfuError},
@@ -124,7 +124,7 @@ pub(super) fn note_kicked(row: &mut Row, who: &Who, now: Timestamp) {
     let Who::Matrix(user, device) = who else { return };
     let kicked = &mut row.kept.kicked;
     kicked.retain(|it| (&it.user, &it.device) != (user, device) && it.until_ms > now);
-    let beyond = (kicked.len() + 1).saturating_sub(MAX_SIGNS);
+    let beyond = (kicked.len() + 1).saturating_sub(MAX_KICKED);
     kicked.drain(..beyond);
     let until_ms = now.plus_ms(KICKED_MS);
     kicked.push(Kicked { user: user.clone(), device: device.clone(), until_ms });

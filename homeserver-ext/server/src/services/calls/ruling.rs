@@ -33,7 +33,7 @@ pub(crate) async fn kick(
         return Err(CallError::MayNotRule);
     }
     let who = who(whom);
-    if row.kept.call.participants.contains_key(&who) {
+    if row.kept.call.participants.contains_key(&who) || row.kept.call.is_awaited(&who) {
         operator::note_kicked(&mut row, &who, of.now);
     }
     of.change(tx, &group, row, (Event::Kick(who), false)).await

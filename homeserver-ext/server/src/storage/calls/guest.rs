@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Row, native};
 
+/// Those who were taken out that a state names: it has to fit an envelope.
+const KICKED_SHOWN: usize = 4;
+
 /// One of Matrix who asked to be let in, under one of the names that his device may have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Guest {
@@ -95,11 +98,12 @@ impl Row {
         self.kept.declined_mirrors.iter().filter(|user| !is_in(user)).cloned().collect()
     }
 
-    /// Those of Matrix who were taken out.
+    /// Those of Matrix who were taken out last.
     pub(super) fn kicked(&self) -> Vec<CallWhom> {
         let whom =
             |it: &Kicked| CallWhom::Matrix { mirror: it.user.clone(), device: it.device.clone() };
-        self.kept.kicked.iter().map(whom).collect()
+        let beyond = self.kept.kicked.len().saturating_sub(KICKED_SHOWN);
+        self.kept.kicked.iter().skip(beyond).map(whom).collect()
     }
 
     /// As those are told who may know of it.

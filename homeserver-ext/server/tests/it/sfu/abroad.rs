@@ -111,10 +111,10 @@ async fn who_is_not_in_the_call_is_let_in_nowhere() {
     assert_eq!(door(&server, Method::POST, &json!({"given": 1})).await.0, 400);
     // A sixth place is one too many: who speaks there is heard by nobody, and is in the call.
     for n in 0..6 {
-        let device = format!("PAD{n}");
+        let user = format!("@mia{n}:b.example");
         let mut says = says(&group, true, None);
-        says["device"] = json!(device);
-        says["identities"] = json!([format!("@mia:b.example:{device}")]);
+        says["user"] = json!(user);
+        says["identities"] = json!([format!("{user}:PHONE")]);
         says["focus"] = json!(format!("https://{n}.example/livekit/jwt"));
         assert_eq!(attend(&server, DOOR, &says).await.0, 200);
     }
