@@ -10,7 +10,7 @@ pub(super) async fn run(of: OfGroup, home: &Home, printer: Printer) -> Result<()
     let me = client.me().record.device_id;
     if !call.natives().any(|it| it.device == me) {
         return Err(Failure::failed("this device is not in the call")
-            .next("`causeway-client call list` shows who is."));
+            .next("`causeway-client call watch` shows who is."));
     }
     let state = client.http().leave_call(group, call.call).await?;
     printer.show("This device has left the call.", &state)

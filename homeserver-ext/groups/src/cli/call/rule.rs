@@ -51,7 +51,9 @@ fn in_it(call: &CallState, who: &str) -> Result<Vec<CallWhom>, Failure> {
     let those: Vec<_> = natives.chain(guests).collect();
     if those.is_empty() {
         let why = format!("{who} is not in the call");
-        return Err(Failure::failed(why).next("`causeway-client call list` shows who is."));
+        let natives = call.natives().map(|it| it.account.to_string());
+        let all: Vec<_> = natives.chain(call.guests().map(|it| it.mirror.clone())).collect();
+        return Err(Failure::failed(why).next(format!("In it are: {}.", all.join(", "))));
     }
     Ok(those)
 }
