@@ -15,6 +15,7 @@ use crate::world::World;
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    DROP INDEX given_owed;
     ALTER TABLE given DROP COLUMN owed;
     ALTER TABLE portal_outbox DROP COLUMN taken_back;
     DROP TABLE agents_invited;

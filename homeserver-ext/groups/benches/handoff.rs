@@ -66,9 +66,10 @@ async fn main() {
     let print = |what: &str, of: fn(&Run) -> f64| {
         let mut all: Vec<_> = runs.iter().map(of).collect();
         all.sort_by(f64::total_cmp);
-        let over = match what.contains("gap") {
-            true => all.iter().filter(|it| **it > GAP).count().to_string(),
-            false => "-".to_owned(),
+        let over = if what.contains("gap") {
+            all.iter().filter(|it| **it > GAP).count().to_string()
+        } else {
+            "-".to_owned()
         };
         println!("{what:<44}{:>12.1}{:>12.1}{over:>12}", all[count / 2], all[count - 1]);
     };

@@ -11,6 +11,7 @@ use crate::{
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    DROP INDEX given_owed;
     ALTER TABLE given DROP COLUMN owed;
     DROP TABLE not_taken;
     DROP INDEX outbox_sealed;

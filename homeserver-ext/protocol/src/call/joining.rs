@@ -112,9 +112,8 @@ impl Call {
             Topology::Prepare if is_native && !self.extended => {
                 self.extended = true;
                 // Where its time is over, as while one of Matrix is awaited, he has his own.
-                self.until = self.until.map(|at| match at <= now {
-                    true => after(now, rules::READY),
-                    false => after(at, rules::EXTENSION),
+                self.until = self.until.map(|at| {
+                    if at <= now { after(now, rules::READY) } else { after(at, rules::EXTENSION) }
                 });
                 self.place(&who, false, false);
             }

@@ -295,8 +295,7 @@ pub(super) async fn sfu(
         // Who waits for strangers takes no turn of those who ask this server.
         caller.turn.end();
     }
-    let to = (api.livekit.as_deref(), (&*api.abroad, &*api.servers));
-    let done = calls::access(of(&api, &caller, group), &api.calls, to, (call, &asked)).await;
+    let done = remote::access(&api, of(&api, &caller, group), (call, &asked)).await;
     or_there(&api, &caller, (about(group, call, What::Sfu), &asked), done).await
 }
 

@@ -33,7 +33,7 @@ use self::{
 pub(super) use self::{
     accounts::{account, claim, look_up_named},
     beside::Beside,
-    calls::{About, PageOfCalls, What, ask_calls},
+    calls::{About, PageOfCalls, What, access, ask_calls},
     catch_up::look_ahead,
     guests::{are_there, attend, let_guest_in, says},
     letting_in::{create_invite, drop_request, invites, join, requests, revoke_invite},

@@ -3,7 +3,6 @@
 //! The rules are `causeway_protocol::call`; here is who may ask, and one transaction for each change.
 
 mod abroad;
-mod access;
 mod attend;
 mod elsewhere;
 mod kept;
@@ -29,8 +28,7 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Db, Tx};
 
-pub(crate) use abroad::{Abroad, Asked, Fetched, NotForThem, for_home};
-pub(crate) use access::access;
+pub(crate) use abroad::{Abroad, Asked, Fetched, Outcome, Wish, let_in_abroad, wish_abroad};
 pub(crate) use attend::{Attended, Attends, With, attend};
 pub(crate) use elsewhere::{takes_part, told_by_home, who_is_there};
 pub(crate) use kept::{forget, page, put_back, state};
@@ -42,6 +40,7 @@ pub(crate) use operator::{WishError, end_by_operator, mute, running, shown, wish
 pub(crate) use rooms::{Among, Due, heard, reconcile};
 pub(crate) use ruling::{kick, mute as mute_other};
 pub(crate) use said::{Says, says};
+pub(crate) use sfu::sfu;
 pub(crate) use time::{is_quiet, presence, tick};
 
 use crate::{

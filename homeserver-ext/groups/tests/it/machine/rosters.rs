@@ -241,6 +241,7 @@ async fn a_second_op_on_an_old_roster_is_seen_and_can_be_gone_over_to() {
 
 /// From the tables of this version to those of before, but for what is in them.
 const BACK: &str = "
+    DROP INDEX given_owed;
     ALTER TABLE given DROP COLUMN owed;
     DROP TABLE not_taken;
     DROP INDEX outbox_sealed;

@@ -8,7 +8,7 @@ use causeway_protocol::{
 };
 
 use super::ApiError;
-use crate::services::calls::{CallError, GuestError, NotForThem};
+use crate::services::calls::{CallError, GuestError};
 
 /// When one of those who are awaited has come, or is not awaited any more, milliseconds.
 const AWAITED_MS: u64 = 30_000;
@@ -37,17 +37,6 @@ impl From<CallError> for ApiError {
             CallError::TooOften(too_often) => Self::later(error, too_often.again_ms()),
             CallError::UsedUp(used_up) => Self::later(error, used_up.again_ms),
             CallError::Storage(error) => error.into(),
-        }
-    }
-}
-
-impl From<NotForThem> for ApiError {
-    fn from(error: NotForThem) -> Self {
-        match error {
-            NotForThem::Storage(error) => error.into(),
-            NotForThem::NotHome | NotForThem::NotBridged | NotForThem::NotIn => {
-                Self::forbidden(error)
-            }
         }
     }
 }

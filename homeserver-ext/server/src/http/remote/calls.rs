@@ -1,26 +1,30 @@
 //! Calls of groups whose home is another server: its members' requests are carried there, and it asks who of
 //! them is there (protocol §7.2, §9).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::http::StatusCode;
 use causeway_protocol::{
-    api::ErrorBody,
+    api::{AskSfu, CallSfus, ErrorBody},
     ids::{CallId, DeviceId, GroupId, Seq},
     json,
     link::{Answer, Ask, Call, MAX_ITEM},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{Api, ApiError, Caller, ask, caller_of, field, must_be_home, of, parsed, taken};
 use crate::services::{
-    calls::{self, Of},
+    calls::{self, CallError, Of, Outcome, Wish},
+    groups::{elsewhere, replica},
     servers::there,
 };
 
 /// Bytes that an answer may have beside what stands in it.
 const FRAME: usize = 1_000;
+/// Longest that the server of a group's bridge is waited for, which waits for a stranger itself.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Calls of one page, at first: fewer where they do not fit an item.
 const PAGE: u32 = 64;
 
@@ -140,10 +144,7 @@ pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, 
         What::Leave => of(&calls::leave(it, call()?).await?),
         What::Decline => of(&calls::decline(it, shares, call()?).await?),
         What::End => of(&calls::end(it, call()?).await?),
-        What::Sfu => {
-            let to = (livekit, (&*api.abroad, &*api.servers));
-            of(&calls::access(it, shares, to, (call()?, &parsed(body)?)).await?)
-        }
+        What::Sfu => of(&access(api, it, (call()?, &parsed(body)?)).await?),
         What::Upgrade => of(&calls::upgrade(it, shares, livekit, (call()?, &parsed(body)?)).await?),
         What::Mesh => of(&calls::mesh(it, shares, &api.config.mesh, call()?).await?),
         What::Kick => of(&calls::kick(it, shares, (call()?, &parsed(body)?)).await?),
@@ -153,11 +154,53 @@ pub(super) async fn calls_of(api: &Api, from: &str, ask: &Ask) -> Result<Value, 
     }
 }
 
-/// What lets a member of a group into another server for calls, whose home asks for it since the bridge is of
-/// this server.
+/// What lets the caller's device into a server for calls: the home's own, or one on which somebody of Matrix
+/// speaks.
+pub(in crate::http) async fn access(
+    api: &Api,
+    it: Of<'_>,
+    (call, asked): (CallId, &AskSfu),
+) -> Result<CallSfus, CallError> {
+    let Some(focus) = asked.focus.as_deref() else {
+        return calls::sfu(it, &api.calls, api.livekit.as_deref(), (call, asked)).await;
+    };
+    let (wish, bridge) = calls::wish_abroad(it, &api.calls, (call, asked.epoch, focus)).await?;
+    calls::let_in_abroad(match bridge {
+        Some(server) => fetched_there(api, &server, &wish).await,
+        None => api.abroad.fetch(wish).await,
+    })
+}
+
+/// Has the server fetch it whose bridge shows the call.
+async fn fetched_there(api: &Api, server: &str, wish: &Wish) -> Outcome {
+    let asked = (Call::Calls, json!({ "hear": wish }));
+    let answer = api.servers.ask((&api.db, api.clock.now()), server, None, asked);
+    let why = match timeout(PATIENCE, answer).await {
+        Ok(Ok(answer)) if answer.status == 200 => {
+            return json::from_value(&answer.body).unwrap_or_default();
+        }
+        Ok(Ok(answer)) => format!("answers {}", answer.status),
+        Ok(Err(error)) => return Outcome::none(error),
+        Err(_) => "does not answer".to_owned(),
+    };
+    Outcome::none(format!("{server}, whose bridge the group has, {why}"))
+}
+
+/// What the Matrix half here fetches for a member of a group, as its home asks since the bridge is of this
+/// server.
 pub(super) async fn hear(api: &Api, from: &str, wish: &Value) -> Result<Value, ApiError> {
-    let (by, both) = ((&api.db, &*api.abroad), (&*api.config.server_name, from));
-    of(&calls::for_home(by, both, parsed(wish)?).await?)
+    let (wish, here): (Wish, _) = (parsed(wish)?, &*api.config.server_name);
+    let home = replica::other_home(&api.db, here, wish.group).await?;
+    if home.as_deref() != Some(from) {
+        return Err(ApiError::forbidden("a group's home alone asks for those in its calls"));
+    }
+    if !calls::serves(&api.db, wish.group, here).await? {
+        return Err(ApiError::forbidden("the group's bridge is not of this server"));
+    }
+    if !elsewhere::names(&api.db, wish.group, &wish.who).await? {
+        return Err(ApiError::forbidden("he is not in the group"));
+    }
+    of(&api.abroad.fetch(wish).await)
 }
 
 /// As many of the calls that are asked for as fit an answer.

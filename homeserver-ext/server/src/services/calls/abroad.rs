@@ -15,35 +15,22 @@ use causeway_protocol::{
     api::{CallSfu, CallSfus},
     call::{Refused, Topology},
     envelope::Sender,
-    ids::{AccountId, CallId, DeviceId, GroupId},
-    json,
-    link::Call,
+    ids::{CallId, GroupId},
 };
-use causeway_store::Db;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::{
     sync::{Notify, oneshot},
     time::timeout,
 };
 
-use super::{CallError, Of, matrix, sfu::CLEAR};
+use super::{CallError, Of, sfu::CLEAR};
 use crate::{
     quota::CallShares,
-    services::{
-        groups::{elsewhere, replica},
-        servers::Servers,
-    },
-    storage::{
-        self,
-        calls::{self, Row},
-    },
+    storage::calls::{self, Row},
 };
 
 /// Longest that one waits: two requests to a stranger, of 5 s each, and one to the homeserver.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Longest that the server of a group's bridge is waited for, which needs that long and the way.
-const PATIENCE_THERE: Duration = Duration::from_secs(20);
 /// Natives who wait at once.
 const MOST_WAITING: usize = 256;
 /// Servers for calls of which the natives of one call hear somebody, beside the home's.
@@ -51,7 +38,7 @@ pub(super) const MOST: usize = 5;
 /// Longest URL, and longest token, in bytes.
 const MAX_URL: usize = 2_048;
 const MAX_JWT: usize = 8_192;
-/// Longest reason of another server's that is passed on, in bytes.
+/// Longest reason that is passed on, in bytes.
 const MAX_WHY: usize = 200;
 
 /// What waits to be fetched.
@@ -78,9 +65,9 @@ pub(crate) struct Asked {
 /// Who wants to hear it, of which group, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wish {
-    group: GroupId,
-    account: AccountId,
-    device: DeviceId,
+    pub(crate) group: GroupId,
+    #[serde(flatten)]
+    pub(crate) who: Sender,
     focus: String,
 }
 
@@ -152,7 +139,8 @@ impl Abroad {
         new.map(mark).collect()
     }
 
-    async fn fetch(&self, wish: Wish) -> Outcome {
+    /// Waits until the Matrix half here has fetched what is wished for.
+    pub(crate) async fn fetch(&self, wish: Wish) -> Outcome {
         let (to, answer) = oneshot::channel();
         {
             let mut waiting = self.lock();
@@ -177,19 +165,18 @@ impl Abroad {
 }
 
 impl Outcome {
-    fn none(why: impl fmt::Display) -> Self {
+    pub(crate) fn none(why: impl fmt::Display) -> Self {
         Self { given: None, why: why.to_string() }
     }
 }
 
-/// What lets the caller's device into the server for calls of `focus`, where somebody of Matrix who is in
-/// the call speaks: to hear him, and nothing else.
-pub(crate) async fn abroad(
+/// What the caller's device wishes for, who is in the call, where somebody of Matrix speaks by `focus`; and the
+/// server whose bridge shows the call, where that is another.
+pub(crate) async fn wish_abroad(
     of: Of<'_>,
     shares: &CallShares,
-    (abroad, servers): (&Abroad, &Servers),
     (call, epoch, focus): (CallId, u32, &str),
-) -> Result<CallSfus, CallError> {
+) -> Result<(Wish, Option<String>), CallError> {
     shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
     let mut read = of.db.read().await?;
     let (group, _) = of.group(read.conn()).await?;
@@ -197,83 +184,25 @@ pub(crate) async fn abroad(
     drop(read);
     may_hear(of, &row, (epoch, focus))
         .map_err(|why| CallError::Refused(why, Box::new(row.state())))?;
-    let wish = Wish {
-        group: of.group,
-        account: of.caller.account.clone(),
-        device: of.caller.device_id,
-        focus: focus.to_owned(),
-    };
-    let outcome = match row.kept.ghosts.as_deref() {
-        Some(server) if server != of.here => fetched_there(of, servers, server, &wish).await,
-        _ => abroad.fetch(wish).await,
-    };
+    let who = Sender { account: of.caller.account.clone(), device: of.caller.device_id };
+    let wish = Wish { group: of.group, who, focus: focus.to_owned() };
+    Ok((wish, row.kept.ghosts.filter(|server| server != of.here)))
+}
+
+/// What lets him in there, to hear and for nothing else, of what was fetched.
+pub(crate) fn let_in_abroad(outcome: Outcome) -> Result<CallSfus, CallError> {
     let fits = |it: &Given| it.url.len() <= MAX_URL && it.jwt.len() <= MAX_JWT;
     let given = outcome.given.filter(fits);
     let name = if given.is_some() { "given" } else { "none" };
     metrics::counter!("causeway_call_abroad_total", "outcome" => name).increment(1);
-    let Given { url, jwt } = given.ok_or(CallError::Abroad(outcome.why))?;
+    let Given { url, jwt } = given.ok_or_else(|| {
+        let mut why = outcome.why;
+        why.truncate(why.floor_char_boundary(MAX_WHY));
+        CallError::Abroad(why)
+    })?;
     let (room, mine) = (String::new(), String::new());
     let sfu = CallSfu { url, jwt, publish: false, room, mine };
     Ok(CallSfus { sfus: vec![sfu], e2ee: CLEAR.to_owned() })
-}
-
-/// Has the server fetch it whose bridge shows the call.
-async fn fetched_there(of: Of<'_>, servers: &Servers, server: &str, wish: &Wish) -> Outcome {
-    let asked = (Call::Calls, json!({ "hear": wish }));
-    let answer = servers.ask((of.db, of.now), server, None, asked);
-    let answer = match timeout(PATIENCE_THERE, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Outcome::none(error),
-        Err(_) => {
-            return Outcome::none(format!("{server}, whose bridge the group has, does not answer"));
-        }
-    };
-    if answer.status != 200 {
-        return Outcome::none(format!(
-            "{server}, whose bridge the group has, answers {}",
-            answer.status
-        ));
-    }
-    let mut outcome: Outcome = json::from_value(&answer.body).unwrap_or_default();
-    outcome.why.truncate(outcome.why.floor_char_boundary(MAX_WHY));
-    outcome
-}
-
-/// Why the Matrix half here fetches nothing for another server.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NotForThem {
-    /// Ask in a group of its own.
-    #[error("a group's home alone asks for those in its calls")]
-    NotHome,
-    /// The bridge is another's.
-    #[error("the group's bridge is not of this server")]
-    NotBridged,
-    /// He has no ghost in the group's room.
-    #[error("he is not in the group")]
-    NotIn,
-    /// Ours.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-}
-
-/// What the Matrix half here fetches for a member of a group that `from` keeps.
-pub(crate) async fn for_home(
-    (db, abroad): (&Db, &Abroad),
-    (here, from): (&str, &str),
-    wish: Wish,
-) -> Result<Outcome, NotForThem> {
-    let home = replica::other_home(db, here, wish.group).await?;
-    if home.as_deref() != Some(from) {
-        return Err(NotForThem::NotHome);
-    }
-    if !matrix::serves(db, wish.group, here).await? {
-        return Err(NotForThem::NotBridged);
-    }
-    let who = Sender { account: wish.account.clone(), device: wish.device };
-    if !elsewhere::names(db, wish.group, &who).await? {
-        return Err(NotForThem::NotIn);
-    }
-    Ok(abroad.fetch(wish).await)
 }
 
 fn may_hear(of: Of<'_>, row: &Row, (epoch, focus): (u32, &str)) -> Result<(), Refused> {
