@@ -112,7 +112,8 @@ fn who_cannot_be_reached_holds_up_no_message_is_named_and_reads_it_later() {
     here.server.is_ahead_by(61_000);
     let began = Instant::now();
     let sent = bob.ok(&["send", "team", "two"]);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // One that is not known to be away is waited for 15 s.
+    assert!(began.elapsed() < Duration::from_secs(14), "{:?}", began.elapsed());
     let unreached = &sent[0]["unreached"];
     assert_eq!(
         (&unreached[0]["server"], &unreached[0]["members"]),
