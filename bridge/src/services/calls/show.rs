@@ -92,8 +92,14 @@ pub(super) async fn clear(
     caller: &Caller,
 ) -> Result<bool, StepError> {
     let Caller { room, key, user, .. } = caller;
-    match spine.matrix.send_state(user, room, CALLER, key, &json!({})).await {
-        // Not in the room, or the room is gone: whoever is not there is in no call either.
+    let mut cleared = spine.matrix.send_state(user, room, CALLER, key, &json!({})).await;
+    if let Err(MatrixError::Refused(..)) = cleared {
+        // He has left the room; the bot may still be there.
+        let bot = spine.names.bot();
+        cleared = spine.matrix.send_state(bot, room, CALLER, key, &json!({})).await;
+    }
+    match cleared {
+        // Nobody is in the room, or the room is gone: whoever is not there is in no call either.
         Ok(_) | Err(MatrixError::Refused(..)) => {}
         Err(error) => return Ok(book.failed(spine, caller, &error)),
     }

@@ -263,7 +263,8 @@ fn taken<T: DeserializeOwned>(answer: &Answer) -> Result<T, ApiError> {
     }
     let body: ErrorBody = json::from_value(&answer.body).map_err(|_| unreadable())?;
     let status = StatusCode::from_u16(answer.status).map_err(|_| unreadable())?;
-    if !status.is_client_error() {
+    // Whose session it is this server alone says: a client would take it for the end of its own.
+    if !status.is_client_error() || status == StatusCode::UNAUTHORIZED {
         return Err(unreadable());
     }
     Err(ApiError::as_there(status, body))

@@ -44,7 +44,13 @@ pub(crate) enum What {
 
 /// Whether it is what a sign may be: nothing that a terminal or a page reads otherwise.
 pub(super) fn is_emoji(text: &str) -> bool {
-    let is_sign = |c: char| !c.is_control() && !c.is_whitespace() && !"\"\\<>&".contains(c);
+    // Nor what turns lines round or is not seen, but for what joins emoji and chooses how they look.
+    let is_hidden = |c: char| {
+        matches!(c, '\u{61c}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+    };
+    let is_sign =
+        |c: char| !c.is_control() && !c.is_whitespace() && !is_hidden(c) && !"\"\\<>&".contains(c);
     (1..=MAX_EMOJI).contains(&text.len()) && text.chars().all(is_sign)
 }
 
@@ -149,7 +155,17 @@ mod tests {
         for good in ["👍", "🖐️", "👨‍👩‍👧‍👦", "+1"] {
             assert!(is_emoji(good), "{good}");
         }
-        for bad in ["", "a b", "\u{1b}[2J", "\"", "<b>", "\n", &"👍".repeat(9)] {
+        for bad in [
+            "",
+            "a b",
+            "\u{1b}[2J",
+            "\"",
+            "<b>",
+            "\n",
+            "\u{202e}abc",
+            "👍\u{200b}",
+            &"👍".repeat(9),
+        ] {
             assert!(!is_emoji(bad), "{bad}");
         }
     }

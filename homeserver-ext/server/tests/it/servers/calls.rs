@@ -315,6 +315,12 @@ async fn a_home_sees_of_those_elsewhere_who_is_connected_only_while_they_are_in_
     };
     asks(&mut home, "join").await;
     assert!(is_shown(&server, &mut home, &theirs, &alice).await);
+    // Whether her session is one her own server says alone.
+    let refusal = json!({ "errcode": "M_UNKNOWN_TOKEN", "error": "log in again" });
+    let (path, body) = (theirs.path(&format!("/calls/{call}/join")), json!({ "caps": [] }));
+    let (answer, ()) =
+        tokio::join!(alice.post(&server, &path, &body), home.answer_next(&server, 401, refusal));
+    answer.refused(502, "DEV_CAUSEWAY_BAD_ANSWER");
     asks(&mut home, "leave").await;
     assert!(!is_shown(&server, &mut home, &theirs, &alice).await);
     // Whose call is over is not shown either, nor who is not connected.
