@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 3] = [
 
 /// Columns that say yes or no: integers to SQLite, whatever they are called there, and BOOLEAN to
 /// PostgreSQL, where they neither are nor become numbers.
-const FLAGS: [&str; 26] = [
+const FLAGS: [&str; 27] = [
     "acked",
     "closed",
     "encrypted",
@@ -45,6 +45,7 @@ const FLAGS: [&str; 26] = [
     "listed",
     "made_here",
     "named",
+    "owed",
     "own",
     "present",
     "ready",

@@ -13,6 +13,7 @@ pub(crate) mod former;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod keys;
+pub(crate) mod logs;
 pub(crate) mod mailbox;
 mod many;
 pub(crate) mod sender_keys;

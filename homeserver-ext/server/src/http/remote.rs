@@ -50,6 +50,9 @@ use crate::{
     storage::devices::Device,
 };
 
+/// What comes to its limit when a home gives more than is kept of its groups.
+const LOGS: &str = "what is kept of the groups of its";
+
 /// Deals with the items of a frame, in their order; `false` where one has to wait, and those behind it
 /// with it. Those before it are not dealt with again.
 pub(super) async fn take(api: &Api, from: &str, due: Due) -> Result<bool, ApiError> {

@@ -9,7 +9,7 @@ use causeway_protocol::{
 use causeway_store::Conn;
 use futures_util::TryStreamExt as _;
 
-use super::{Error, GroupRow, many, name_of, number, servers::logs};
+use super::{Error, GroupRow, logs, many, name_of, number};
 use crate::quota::PAGE_BYTES;
 
 /// Where a group stands, as far as most requests need to know.

@@ -4,7 +4,6 @@ pub(crate) mod ends;
 pub(crate) mod forward;
 pub(crate) mod given;
 pub(crate) mod left;
-pub(crate) mod logs;
 pub(crate) mod progress;
 pub(crate) mod rooms;
 pub(crate) mod shared;

@@ -9,7 +9,7 @@ use causeway_protocol::{
 };
 use serde_json::Value;
 
-use super::{Api, ApiError, answer_ask, calls, field, refused, show, taking::LOGS, thirds};
+use super::{Api, ApiError, LOGS, answer_ask, calls, field, refused, show, thirds};
 use crate::services::groups::{
     elsewhere::{self, Heard},
     given_back,

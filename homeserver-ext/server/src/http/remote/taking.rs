@@ -8,7 +8,7 @@ use causeway_protocol::{
     link::{Carried, Event},
 };
 
-use super::{Api, ApiError, catch_up, refused, thirds};
+use super::{Api, ApiError, LOGS, catch_up, refused, thirds};
 use crate::{
     services::{
         calls,
@@ -19,9 +19,6 @@ use crate::{
     },
     storage::servers::Told,
 };
-
-/// What comes to its limit when a home gives more than is kept of its groups.
-pub(super) const LOGS: &str = "what is kept of the groups of its";
 
 pub(super) async fn take_event(
     api: &Api,

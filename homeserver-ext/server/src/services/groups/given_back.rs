@@ -16,7 +16,7 @@ use crate::{
     storage::{
         self,
         groups::{self, Group},
-        servers::logs::Size,
+        logs::Size,
     },
 };
 

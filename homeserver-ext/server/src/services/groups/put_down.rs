@@ -17,11 +17,10 @@ use crate::{
     storage::{
         self, GroupRow,
         groups::{self, Group},
-        invites, mailbox,
-        servers::{
-            self, forward,
-            logs::{self, Size},
-        },
+        invites,
+        logs::{self, Size},
+        mailbox,
+        servers::{self, forward},
     },
 };
 

@@ -14,10 +14,8 @@ use crate::{
     storage::{
         self,
         groups::{self, Group},
-        servers::{
-            self,
-            logs::{self, Size},
-        },
+        logs::{self, Size},
+        servers,
     },
 };
 

@@ -3,7 +3,7 @@
 use causeway_protocol::ids::Timestamp;
 
 use super::Servers;
-use crate::{quota::Quota, storage::servers::logs::Size};
+use crate::{quota::Quota, storage::logs::Size};
 
 /// Groups that one server may make known: more than several of its accounts begin in an hour, since what is
 /// beyond it holds up what comes after.

@@ -5,8 +5,8 @@ use causeway_store::{Conn, Db};
 
 use super::DAY_MS;
 use crate::storage::{
-    self,
-    servers::{self, Named, ends, logs},
+    self, logs,
+    servers::{self, Named, ends},
 };
 
 /// Accounts and servers that are looked at together.

@@ -7,7 +7,7 @@ use causeway_protocol::{
 };
 use causeway_store::Conn;
 
-use crate::storage::{Error, GroupRow, ms, number};
+use super::{Error, GroupRow, ms, number};
 
 /// What a row takes beside what an op says, in bytes.
 const ROW_BYTES: u64 = 128;
@@ -141,16 +141,16 @@ pub(crate) async fn forget(
         return Ok(false);
     }
     for of_it in [
-        "DELETE FROM ops WHERE grp = $1",
-        "DELETE FROM group_members WHERE grp = $1",
-        "DELETE FROM group_devices WHERE grp = $1",
-        "DELETE FROM broadcasts WHERE grp = $1 AND ended IS NULL AND sender IS NULL",
-        "DELETE FROM event_log WHERE grp = $1",
-        "DELETE FROM events_gone WHERE grp = $1",
-        "DELETE FROM replicas WHERE grp = $1",
-        "DELETE FROM relay_rooms WHERE grp = $1",
+        sqlx::query("DELETE FROM ops WHERE grp = $1"),
+        sqlx::query("DELETE FROM group_members WHERE grp = $1"),
+        sqlx::query("DELETE FROM group_devices WHERE grp = $1"),
+        sqlx::query("DELETE FROM broadcasts WHERE grp = $1 AND ended IS NULL AND sender IS NULL"),
+        sqlx::query("DELETE FROM event_log WHERE grp = $1"),
+        sqlx::query("DELETE FROM events_gone WHERE grp = $1"),
+        sqlx::query("DELETE FROM replicas WHERE grp = $1"),
+        sqlx::query("DELETE FROM relay_rooms WHERE grp = $1"),
     ] {
-        sqlx::query(of_it).bind(group).execute(&mut *conn).await?;
+        of_it.bind(group).execute(&mut *conn).await?;
     }
     // No group has an id of eight bytes.
     sqlx::query(
