@@ -200,6 +200,10 @@ pub(super) async fn hear(api: &Api, from: &str, wish: &Value) -> Result<Value, A
     if !elsewhere::names(&api.db, wish.group, &wish.who).await? {
         return Err(ApiError::forbidden("he is not in the group"));
     }
+    // A home could have tokens of ghosts shown to whomever it names.
+    if !api.abroad.was_said(&wish) {
+        return Err(ApiError::forbidden("nobody in the group's room is known to speak there"));
+    }
     of(&api.abroad.fetch(wish).await)
 }
 

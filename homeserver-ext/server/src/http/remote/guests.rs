@@ -44,7 +44,12 @@ pub(in crate::http) async fn let_guest_in(
 /// What the room of a group says of one of Matrix: that he is in its call, or is not any more.
 pub(in crate::http) async fn attend(api: &Api, says: Attends) -> Result<Value, ApiError> {
     match elsewhere(api, Some(says.group)).await? {
-        Some(home) => Ok(say_there(api, &home, &Guests::Member(says)).await),
+        Some(home) => {
+            if let Some(focus) = says.focus.as_deref().filter(|_| says.is_in) {
+                api.abroad.note_said(says.group, focus);
+            }
+            Ok(say_there(api, &home, &Guests::Member(says)).await)
+        }
         None => member(api, &api.config.server_name, &says).await,
     }
 }

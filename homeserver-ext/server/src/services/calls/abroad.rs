@@ -5,7 +5,7 @@
 //! Nothing is kept: what is asked lives as long as its request.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MOST_WAITING: usize = 256;
 /// Servers for calls of which the natives of one call hear somebody, beside the home's.
 pub(super) const MOST: usize = 5;
+/// Places that are known at once at which those of Matrix speak in groups that other servers keep.
+const MOST_SAID: usize = 1_024;
 /// Longest URL, and longest token, in bytes.
 const MAX_URL: usize = 2_048;
 const MAX_JWT: usize = 8_192;
@@ -46,6 +48,9 @@ const MAX_WHY: usize = 200;
 pub(crate) struct Abroad {
     waiting: Mutex<Waiting>,
     came: Notify,
+    /// Where those of Matrix speak in groups that other servers keep, as the Matrix half here said; the oldest
+    /// first.
+    said: Mutex<VecDeque<(GroupId, String)>>,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +130,21 @@ impl Abroad {
         if let Some((_, _, to)) = waits {
             drop(to.send(fetched));
         }
+    }
+
+    /// Notes where one of Matrix speaks, as the Matrix half here says of a group that another server keeps.
+    pub(crate) fn note_said(&self, group: GroupId, focus: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|(of, at)| (*of, at.as_str()) != (group, focus));
+        said.push_back((group, focus.to_owned()));
+        let beyond = said.len().saturating_sub(MOST_SAID);
+        said.drain(..beyond);
+    }
+
+    /// Whether it said so of where that wish goes: a ghost's token is shown nowhere else.
+    pub(crate) fn was_said(&self, wish: &Wish) -> bool {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter().any(|(group, focus)| (*group, focus) == (wish.group, &wish.focus))
     }
 
     fn take(&self) -> Vec<Asked> {

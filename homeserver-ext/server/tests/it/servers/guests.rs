@@ -309,7 +309,11 @@ async fn a_server_fetches_nothing_for_one_that_does_not_keep_the_group_or_for_wh
     }
     assert_eq!(now.guests().count(), 1);
     let mut home = Peer::new("a.example");
-    for (body, status) in [(wish("eve:a.example"), 403), (json!({"hear": {}}), 400)] {
+    // Nor does it show a ghost's token to whom the home alone names.
+    let mut elsewhere = wish(alice);
+    elsewhere["hear"]["focus"] = json!("https://d.example/livekit/jwt");
+    let asks = [(wish("eve:a.example"), 403), (elsewhere, 403), (json!({"hear": {}}), 400)];
+    for (body, status) in asks {
         let answer = answered(("a.example", &mut home), &all.there, body).await;
         assert_eq!(answer.status, status, "{}", answer.body);
     }
