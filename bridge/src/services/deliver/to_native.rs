@@ -32,6 +32,9 @@ use crate::{
     },
 };
 
+/// How long another server's limit is heeded, milliseconds: it is not the one that takes what goes out.
+const OTHERS_REST_MS: u64 = 60_000;
+
 /// Wait while the group has two histories: a person decides.
 const FORKED: Duration = Duration::from_mins(1);
 
@@ -356,8 +359,9 @@ impl Way<'_> {
             SdkError::Call(CallError::Unreachable(_) | CallError::Full(_))
             | SdkError::Contended => Failure::NotNow(error.to_string(), None),
             SdkError::Call(CallError::Refused { .. }) => Failure::Refused(error.to_string()),
-            SdkError::Call(CallError::RetryAfter { ms, .. }) => {
-                Failure::NotNow(error.to_string(), Some(*ms))
+            SdkError::Call(CallError::RetryAfter { ms, server, .. }) => {
+                let most = if server.is_some() { OTHERS_REST_MS } else { u64::MAX };
+                Failure::NotNow(error.to_string(), Some((*ms).min(most)))
             }
             SdkError::Call(
                 CallError::Unknown(_)

@@ -134,3 +134,15 @@ async fn the_running(of: OfGroup, home: &Home) -> Result<Running, Failure> {
     })?;
     Ok(Running { client, group, call })
 }
+
+/// The same, where this device takes part in it.
+async fn the_one_it_is_in(of: OfGroup, home: &Home) -> Result<Running, Failure> {
+    let running = the_running(of, home).await?;
+    let me = running.client.me().record.device_id;
+    if running.call.natives().any(|it| it.device == me) {
+        return Ok(running);
+    }
+    Err(Failure::failed("this device is not in the call").next(
+        "`causeway-client call join` brings it in, `causeway-client call watch` shows who is.",
+    ))
+}

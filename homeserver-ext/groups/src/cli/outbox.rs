@@ -83,9 +83,11 @@ impl OutboxError {
         lacks_key || self.waits_for_a_person()
     }
 
-    /// How long the server asks to be left alone, if it does.
+    /// How long the server asks to be left alone, if it does. What another one asks concerns no other group.
     pub(super) fn asked_to_wait(&self) -> Option<Duration> {
-        let Self::Sdk(SdkError::Call(CallError::RetryAfter { ms, .. })) = self else { return None };
+        let Self::Sdk(SdkError::Call(CallError::RetryAfter { ms, server: None, .. })) = self else {
+            return None;
+        };
         Some(Duration::from_millis(*ms))
     }
 

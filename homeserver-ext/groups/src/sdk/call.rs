@@ -15,6 +15,10 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// What a server says of another one that does not answer (protocol §7.2).
 const UNREACHABLE: &str = "DEV_CAUSEWAY_UNREACHABLE";
+/// What a server answers that cannot use the answer of another one it had to ask.
+const BAD_ANSWER: &str = "DEV_CAUSEWAY_BAD_ANSWER";
+/// How long anybody is waited for who asks to wait, whatever he says: a day, in milliseconds.
+const LONGEST_REST_MS: u64 = 24 * 3_600 * 1_000;
 
 /// How a call ended that did not end well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,12 +44,16 @@ pub enum CallError {
         taken: Vec<EnvelopeId>,
     },
     /// Too much at once, and nothing changed.
-    #[error("the server asks to wait for {}: {error}", in_words(*.ms))]
+    #[error(
+        "{} asks to wait for {}: {error}", .server.as_deref().unwrap_or("the server"), in_words(*.ms)
+    )]
     RetryAfter {
-        /// Milliseconds after which the same call may succeed.
+        /// Milliseconds after which the same call may succeed; a day at most.
         ms: u64,
         /// Which limit it was, as the server says it.
         error: String,
+        /// Another server that the server had to ask, where it is that one's limit.
+        server: Option<String>,
     },
     /// There was no room for it on the server's disk, and nothing changed. Again later.
     #[error("the server has no room for it, and took nothing: {0}")]
@@ -57,7 +65,8 @@ pub enum CallError {
     /// be sent again.
     #[error("no answer that can be trusted, so the outcome is unknown: {0}")]
     Unknown(String),
-    /// As [`CallError::Unknown`]: the server answers, and another that it had to ask does not.
+    /// As [`CallError::Unknown`]: the server answers, and another that it had to ask does not, or not in a way
+    /// that can be used.
     #[error("{error}")]
     Elsewhere {
         /// Which, and that to ask again is safe, as the server says it.
@@ -99,6 +108,12 @@ impl CallError {
             self,
             Self::Full(_) | Self::Unreachable(_) | Self::Unknown(_) | Self::Foreign { .. }
         )
+    }
+
+    /// Whether it is another server's doing, which this client's own had to ask: what does not concern that one
+    /// goes on.
+    pub fn is_of_another(&self) -> bool {
+        matches!(self, Self::Elsewhere { .. } | Self::RetryAfter { server: Some(_), .. })
     }
 
     /// Whether rows of a mailbox wait, and the stream ends before they are through.
@@ -171,16 +186,20 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
     let error = body.and_then(|bytes| serde_json::from_slice::<ErrorBody>(&bytes).ok());
     match (status, error) {
         (StatusCode::TOO_MANY_REQUESTS, said) => {
+            let server = said.as_ref().and_then(|said| said.server.clone());
             let (said, text) = said.map(|said| (said.retry_after_ms, said.error)).unzip();
-            let ms = said.flatten().or(wait).unwrap_or(1_000);
+            let ms = said.flatten().or(wait).unwrap_or(1_000).min(LONGEST_REST_MS);
             let error = text.unwrap_or_else(|| "too much at once".to_owned());
-            CallError::RetryAfter { ms, error }
+            CallError::RetryAfter { ms, error, server }
         }
         // Of a server of ours only: a gateway whose own disk is full knows nothing of what was done.
         (StatusCode::INSUFFICIENT_STORAGE, Some(said)) => CallError::Full(said.error),
         (StatusCode::REQUEST_TIMEOUT, _) => CallError::Unknown(format!("HTTP {status}")),
         (StatusCode::GATEWAY_TIMEOUT, Some(said)) if said.errcode == UNREACHABLE => {
             CallError::Elsewhere { error: said.error, since: said.since_ms }
+        }
+        (StatusCode::BAD_GATEWAY, Some(said)) if said.errcode == BAD_ANSWER => {
+            CallError::Elsewhere { error: said.error, since: None }
         }
         // A refusal in its own words, and not a fault.
         (StatusCode::SERVICE_UNAVAILABLE, Some(said))

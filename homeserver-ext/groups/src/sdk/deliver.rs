@@ -237,14 +237,17 @@ impl Client {
                 answers.extend(in_vain.into_iter().map(|account| (account.clone(), None)));
                 let asked = join_all(few.iter().map(|account| self.http.account(account))).await;
                 for (account, answer) in few.into_iter().zip(asked) {
+                    let is_own = account.server() == self.me().account.server();
                     let answer = match answer {
                         Ok(answer) => Some(answer),
                         Err(CallError::Refused { status: 404, .. }) => None,
-                        // Who is there holds up nobody, and is asked for again later.
-                        Err(CallError::Elsewhere { .. }) => {
+                        // Who is there holds up nobody, and is asked for again later: whatever his server
+                        // says, or this one's operator of that.
+                        Err(error) if error.is_of_another() => {
                             away.insert(account.server());
                             None
                         }
+                        Err(error) if !is_own && is_said_of_another(&error) => None,
                         Err(error) => {
                             broken = Some(error);
                             continue;
@@ -334,8 +337,8 @@ impl Client {
         match posted {
             Ok(_) => self.take_in(group, &[op]).await,
             Err(CallError::Stale { ops, .. }) => self.take_in(group, &ops).await,
-            Err(CallError::Elsewhere { error, .. }) => {
-                tracing::warn!(error, "a group of another server is not told of something yet");
+            Err(error) if error.is_of_another() => {
+                tracing::warn!(%error, "a group of another server is not told of something yet");
                 self.untold.is_away(&home, self.now());
                 Ok(())
             }
@@ -370,6 +373,12 @@ fn is_behind(batch: &Batch, error: &CallError) -> bool {
         | CallError::Elsewhere { .. }
         | CallError::Foreign { .. } => false,
     }
+}
+
+/// Whether what had to be asked of another server came to nothing by its doing, or its operator's or this one's.
+pub(super) fn is_said_of_another(error: &CallError) -> bool {
+    // A session that is over is this client's own.
+    error.is_of_another() || matches!(error, CallError::Refused { status, .. } if *status != 401)
 }
 
 /// What a part came to: that it was refused for now is kept, and the others go on.

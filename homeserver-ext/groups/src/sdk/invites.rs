@@ -9,7 +9,11 @@ use causeway_protocol::{
 };
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{CallError, Client, SdkError, backoff::insistently, deliver::OTHERS};
+use super::{
+    CallError, Client, SdkError,
+    backoff::insistently,
+    deliver::{OTHERS, is_said_of_another},
+};
 
 /// How often is asked whether the door was opened.
 const KNOCK_EVERY: Duration = Duration::from_millis(300);
@@ -81,7 +85,8 @@ impl Client {
             return self.fetch_requests(group).await;
         }
         match timeout(OTHERS, self.fetch_requests(group)).await {
-            Ok(Err(SdkError::Call(CallError::Elsewhere { .. }))) | Err(_) => {
+            Ok(Err(SdkError::Call(error))) if !is_said_of_another(&error) => Err(error.into()),
+            Ok(Err(SdkError::Call(_))) | Err(_) => {
                 tracing::debug!(home, "who asks to be let in is fetched later");
                 self.untold.is_away(home, self.now());
                 Ok(())

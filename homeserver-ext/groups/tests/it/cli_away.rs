@@ -3,7 +3,7 @@
 use std::{
     process::Command,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -20,9 +20,13 @@ use crate::{
     cli_world::{Person, World, texts},
 };
 
+type Lie = Arc<Mutex<Option<(u16, Value)>>>;
+
 /// What carries frames from one server's door to the other's, as their agents do.
 struct Wire {
     is_cut: Arc<AtomicBool>,
+    /// What everybody is answered by the second of them, status and body, instead of what he was answered.
+    lie: Lie,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,23 +34,32 @@ struct Wire {
 impl Wire {
     fn between(here: &Server, there: &Server) -> Self {
         let (is_cut, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let (lie, none) = (Lie::default(), Lie::default());
         let url = |server: &Server| format!("{}/_causeway/relay/v1/frames", server.url());
         let (here, there) = (("a.example", url(here)), ("b.example", url(there)));
-        let (cut, stopped) = (Arc::clone(&is_cut), stop.clone());
+        let (cut, stopped, lies) = (Arc::clone(&is_cut), stop.clone(), Arc::clone(&lie));
         let thread = thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let both = async {
-                tokio::join!(carry(&here, &there.1, &cut), carry(&there, &here.1, &cut));
+                tokio::join!(
+                    carry(&here, &there.1, (&cut, &none)),
+                    carry(&there, &here.1, (&cut, &lies))
+                );
             };
             runtime.block_on(stopped.run_until_cancelled(both));
         });
-        Self { is_cut, stop, thread: Some(thread) }
+        Self { is_cut, lie, stop, thread: Some(thread) }
     }
 
     /// What leaves from now on is lost, or not any more.
     fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+
+    /// The second server answers so from now on.
+    fn lies(&self, status: u16, body: Value) {
+        *self.lie.lock().unwrap() = Some((status, body));
     }
 }
 
@@ -57,7 +70,7 @@ impl Drop for Wire {
     }
 }
 
-async fn carry((name, from): &(&str, String), to: &str, is_cut: &AtomicBool) {
+async fn carry((name, from): &(&str, String), to: &str, (is_cut, lie): (&AtomicBool, &Lie)) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::new();
     loop {
@@ -68,7 +81,15 @@ async fn carry((name, from): &(&str, String), to: &str, is_cut: &AtomicBool) {
             if is_cut.load(Ordering::SeqCst) {
                 continue;
             }
-            let body = json!({"frames": [{"from": name, "content": frame["content"]}]});
+            let mut content = frame["content"].clone();
+            if let Some((status, body)) = lie.lock().unwrap().clone() {
+                for item in content["items"].as_array_mut().into_iter().flatten() {
+                    if item["t"] == "answer" {
+                        (item["status"], item["body"]) = (json!(status), body.clone());
+                    }
+                }
+            }
+            let body = json!({"frames": [{"from": name, "content": content}]});
             if http.post(to).bearer_auth(DOOR_TOKEN).json(&body).send().await.is_err() {
                 return;
             }
@@ -144,6 +165,40 @@ fn who_cannot_be_reached_holds_up_no_message_is_named_and_reads_it_later() {
     }
     read.sort_unstable();
     assert_eq!(read, ["four", "one", "three", "two"]);
+}
+
+#[test]
+fn whatever_another_server_answers_stops_nobody_who_sends() {
+    let here = World::of(Server::among_others("a.example"));
+    let there = World::of(Server::among_others("b.example"));
+    let wire = Wire::between(&here.server, &there.server);
+    let [alice, bob, _carol] = across(&here, &there);
+    let limit = json!({"errcode": "M_LIMIT_EXCEEDED", "error": "x", "retry_after_ms": u64::MAX});
+    let refusal = |code: &str| json!({"errcode": code, "error": "x"});
+    let answers = [
+        (200, json!({"no": "list"})),
+        (200, json!(7)),
+        (204, Value::Null),
+        (400, refusal("M_INVALID_PARAM")),
+        (401, refusal("M_UNKNOWN_TOKEN")),
+        (403, refusal("M_FORBIDDEN")),
+        (409, refusal("M_STALE_EPOCH")),
+        (429, limit),
+        (507, refusal("M_RESOURCE_LIMIT_EXCEEDED")),
+        (0, json!({})),
+        (503, json!("<html>")),
+    ];
+    for (n, (status, body)) in answers.into_iter().enumerate() {
+        wire.lies(status, body.clone());
+        // Nothing that was said of an account is good any more, and she is asked for again.
+        here.server.is_ahead_by(61_000);
+        bob.meddle(&["UPDATE asked SET done_ms = 0 WHERE done_ms > 0"]);
+        let began = Instant::now();
+        let word = format!("word {n}");
+        bob.ok(&["send", "team", &word]);
+        assert!(began.elapsed() < Duration::from_secs(10), "{status} {body}");
+        assert_eq!(texts(&alice.read()).last(), Some(&word), "{status} {body}");
+    }
 }
 
 #[test]

@@ -65,10 +65,29 @@ async fn a_stale_epoch_brings_what_is_missing() {
 #[tokio::test]
 async fn too_much_at_once_says_when_to_come_back() {
     let body = r#"{"errcode":"M_LIMIT_EXCEEDED","error":"x","retry_after_ms":250}"#;
-    let wait = |ms: u64, error: &str| CallError::RetryAfter { ms, error: error.to_owned() };
+    let wait =
+        |ms: u64, error: &str| CallError::RetryAfter { ms, error: error.to_owned(), server: None };
     assert_eq!(end_of(&with_body("429 Too Many", "", body)).await, wait(250, "x"));
     let by_header = with_body("429 Too Many", "retry-after: 3\r\n", "");
     assert_eq!(end_of(&by_header).await, wait(3_000, "too much at once"));
+    let for_ever =
+        r#"{"errcode":"M_LIMIT_EXCEEDED","error":"x","retry_after_ms":18446744073709551615}"#;
+    assert_eq!(end_of(&with_body("429 Too Many", "", for_ever)).await, wait(86_400_000, "x"));
+    let by_header = with_body("429 Too Many", "retry-after: 18446744073709551615\r\n", "");
+    assert_eq!(end_of(&by_header).await, wait(86_400_000, "too much at once"));
+}
+
+#[tokio::test]
+async fn what_another_server_says_is_known_as_its_own() {
+    let body =
+        r#"{"errcode":"M_LIMIT_EXCEEDED","error":"x","retry_after_ms":250,"server":"b.example"}"#;
+    let end = end_of(&with_body("429 Too Many", "", body)).await;
+    assert!(end.is_of_another() && end.is_transient(), "{end:?}");
+    assert_eq!(end.to_string(), "b.example asks to wait for 1 s: x");
+    let body = r#"{"errcode":"DEV_CAUSEWAY_BAD_ANSWER","error":"no sense","server":"b.example"}"#;
+    let end = end_of(&with_body("502 Bad Gateway", "", body)).await;
+    assert_eq!(end, CallError::Elsewhere { error: "no sense".to_owned(), since: None });
+    assert!(end.is_of_another() && end.is_transient());
 }
 
 #[tokio::test]

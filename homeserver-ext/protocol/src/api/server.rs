@@ -75,7 +75,8 @@ pub struct ErrorBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<crate::ids::Bytes>>)]
     pub ops: Option<Vec<OpBytes>>,
-    /// With `DEV_CAUSEWAY_UNREACHABLE`: which server does not answer.
+    /// Another server whom it is about: with `DEV_CAUSEWAY_UNREACHABLE` who does not answer, else who
+    /// refuses, or answered so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// With `DEV_CAUSEWAY_UNREACHABLE`: since when.

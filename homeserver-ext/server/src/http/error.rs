@@ -112,9 +112,17 @@ impl ApiError {
         Self::new(StatusCode::GONE, errcode, error)
     }
 
-    /// What another server answered to the same request.
-    pub(super) fn as_there(status: StatusCode, body: ErrorBody) -> Self {
+    /// What `server` answered to the same request.
+    pub(super) fn as_there(server: &str, status: StatusCode, mut body: ErrorBody) -> Self {
+        body.server = Some(server.to_owned());
         Self { status, body: Box::new(body) }
+    }
+
+    /// What `server` answered cannot be used.
+    pub(super) fn bad_answer(server: &str, error: impl std::fmt::Display) -> Self {
+        let mut refusal = Self::new(StatusCode::BAD_GATEWAY, "DEV_CAUSEWAY_BAD_ANSWER", error);
+        refusal.body.server = Some(server.to_owned());
+        refusal
     }
 
     /// Whether it is a limit that waiting a moment does not open.
@@ -405,7 +413,11 @@ impl From<AskError> for ApiError {
     fn from(error: AskError) -> Self {
         match error {
             AskError::NoDoor(_) => Self::not_found(error),
-            AskError::Denied(_) => Self::forbidden(error),
+            AskError::Denied(ref server) => {
+                let mut refusal = Self::forbidden(&error);
+                refusal.body.server = Some(server.clone());
+                refusal
+            }
             AskError::Unreachable { ref server, since }
             | AskError::Paused { ref server, since } => {
                 let code = "DEV_CAUSEWAY_UNREACHABLE";

@@ -259,28 +259,28 @@ async fn ask(
     api.servers.ask((&api.db, api.clock.now()), server, Some(&who), (call, body)).await
 }
 
-/// What another server answered; its refusal is the caller's.
-fn taken<T: DeserializeOwned>(answer: &Answer) -> Result<T, ApiError> {
+/// What `server` answered; its refusal is the caller's.
+fn taken<T: DeserializeOwned>(server: &str, answer: &Answer) -> Result<T, ApiError> {
+    let unreadable = |_| unreadable(server);
     if answer.status == 200 {
-        return json::from_value(&answer.body).map_err(|_| unreadable());
+        return json::from_value(&answer.body).map_err(unreadable);
     }
-    let body: ErrorBody = json::from_value(&answer.body).map_err(|_| unreadable())?;
-    let status = StatusCode::from_u16(answer.status).map_err(|_| unreadable())?;
+    let body: ErrorBody = json::from_value(&answer.body).map_err(unreadable)?;
+    let status = StatusCode::from_u16(answer.status).map_err(|_| self::unreadable(server))?;
     // Whose session it is this server alone says: a client would take it for the end of its own.
     if !status.is_client_error() || status == StatusCode::UNAUTHORIZED {
-        return Err(unreadable());
+        return Err(self::unreadable(server));
     }
-    Err(ApiError::as_there(status, body))
+    Err(ApiError::as_there(server, status, body))
 }
 
-/// That another server did what answers nothing; its refusal is the caller's.
-fn done(answer: &Answer) -> Result<(), ApiError> {
-    if answer.status == 204 { Ok(()) } else { taken(answer) }
+/// That `server` did what answers nothing; its refusal is the caller's.
+fn done(server: &str, answer: &Answer) -> Result<(), ApiError> {
+    if answer.status == 204 { Ok(()) } else { taken(server, answer) }
 }
 
-fn unreadable() -> ApiError {
-    let error = "the other server's answer makes no sense";
-    ApiError::new(StatusCode::BAD_GATEWAY, "DEV_CAUSEWAY_BAD_ANSWER", error)
+fn unreadable(server: &str) -> ApiError {
+    ApiError::bad_answer(server, format!("the answer of {server} makes no sense"))
 }
 
 fn field<T: DeserializeOwned>(body: &Value, name: &str) -> Result<T, ApiError> {

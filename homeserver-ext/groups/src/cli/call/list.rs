@@ -41,7 +41,9 @@ pub(super) async fn run(
     let page = client.http().calls(group, arguments.from.map(Seq), arguments.limit).await?;
     let time = LocalTime::new(client.now());
     let rows = page.calls.iter().map(|call| row(call, &time));
-    let mut text = if page.calls.is_empty() {
+    let mut text = if let (true, Some(from)) = (page.calls.is_empty(), arguments.from) {
+        format!("No call from {from} on; without --from this begins with the newest.")
+    } else if page.calls.is_empty() {
         "No call in the last 30 days.".to_owned()
     } else {
         table(["began", "by", "state", "who", "call"], rows)

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::{
     super::{exit::Failure, home::Home, print::Printer},
-    OfGroup, Running, the_running,
+    OfGroup, Running, the_one_it_is_in,
 };
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) async fn run(
     home: &Home,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let Running { client, group, call } = the_running(of, home).await?;
+    let Running { client, group, call } = the_one_it_is_in(of, home).await?;
     let asked = SetCall { reaction: Some(emoji), ..SetCall::default() };
     let state = client.http().set_call((group, call.call), &asked).await?;
     printer.show("All who are in the call are shown it.", &state)

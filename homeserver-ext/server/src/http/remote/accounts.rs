@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
 use causeway_protocol::{
     api::{AccountAnswer, ClaimedKeys},
     device::verify_account,
@@ -91,18 +90,18 @@ async fn ask_for(
     let now = api.clock.now();
     let body = json!({ "account": account });
     let answer = ask(api, caller, account.server(), Call::Account, body).await?;
-    let said: AccountAnswer = taken(&answer)?;
+    let server = account.server();
+    let said: AccountAnswer = taken(server, &answer)?;
     let newer = known.as_ref().is_none_or(|(known, _)| {
         known.list.version <= said.list.version && known.list.member_id == said.list.member_id
     });
     let is_theirs = said.list.account == *account;
     let is_whole = is_theirs && verify_account(&said.list, &said.devices).is_ok();
     if !is_whole || !newer {
-        let server = account.server();
         tracing::debug!(%account, server, "a device list that does not verify, or is an old one");
         refused(api, server, BAD_LIST).await?;
         let error = format!("{server} shows a device list that does not verify, or an old one");
-        return Err(ApiError::new(StatusCode::BAD_GATEWAY, "DEV_CAUSEWAY_BAD_ANSWER", error));
+        return Err(ApiError::bad_answer(server, error));
     }
     remote_accounts::keep(&api.db, now, &said).await?;
     Ok(said)
@@ -122,12 +121,11 @@ pub(in crate::http) async fn claim(
         devices.chunks(MAX_CLAIM).map(move |devices| async move {
             let body = json!({ "devices": devices });
             let answer = ask(api, caller, server, Call::Claim, body).await?;
-            let keys = taken::<ClaimedKeys>(&answer)?.keys;
-            // Of none that was not asked for, and none that is not the device's own.
-            let good = keys
-                .into_iter()
-                .filter(|(device, key)| devices.contains(device) && key.verify(device).is_ok());
-            Ok::<BTreeMap<_, _>, ApiError>(good.collect())
+            let keys = taken::<ClaimedKeys>(server, &answer)?.keys;
+            // Of none that was not asked for. Whether it is the device's own is for who claims to see: he
+            // believes his own server no more than this one does that.
+            let asked = keys.into_iter().filter(|(device, _)| devices.contains(device));
+            Ok::<BTreeMap<_, _>, ApiError>(asked.collect())
         })
     });
     for keys in futures_util::future::join_all(asks).await {

@@ -105,19 +105,19 @@ pub(in crate::http) async fn ask_calls<T: DeserializeOwned>(
         let who = (caller.row, about.group);
         calls::takes_part(&api.db, api.clock.now(), who, call).await?;
     }
-    calls_taken(&ask(api, caller, home, Call::Calls, asked).await?)
+    calls_taken(home, &ask(api, caller, home, Call::Calls, asked).await?)
 }
 
 /// What a home answered about calls; that it has no server for them is the caller's to know.
-pub(super) fn calls_taken<T: DeserializeOwned>(answer: &Answer) -> Result<T, ApiError> {
+pub(super) fn calls_taken<T: DeserializeOwned>(home: &str, answer: &Answer) -> Result<T, ApiError> {
     if answer.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
         let body: Option<ErrorBody> = json::from_value(&answer.body).ok();
         let is_known = |body: &ErrorBody| body.errcode == "DEV_CAUSEWAY_SFU_UNAVAILABLE";
         if let Some(body) = body.filter(is_known) {
-            return Err(ApiError::as_there(StatusCode::SERVICE_UNAVAILABLE, body));
+            return Err(ApiError::as_there(home, StatusCode::SERVICE_UNAVAILABLE, body));
         }
     }
-    taken(answer)
+    taken(home, answer)
 }
 
 /// Does what a member elsewhere asks about calls, or says who is there.

@@ -144,7 +144,7 @@ async fn ask_home<T: DeserializeOwned>(
 ) -> Result<T, ApiError> {
     let (now, body) = (api.clock.now(), json!({ "guests": asked }));
     let answer = api.servers.ask((&api.db, now), home, None, (Call::Calls, body)).await?;
-    calls_taken(&answer)
+    calls_taken(home, &answer)
 }
 
 /// Says it to the home, in its order, without waiting: one that does not answer holds up nothing of other

@@ -27,7 +27,7 @@ pub(in crate::http) async fn join(
         return Err(ApiError::invalid("`server` is not a server's name"));
     }
     let body = json!({ "group": group, "request": text_of(request) });
-    taken(&ask(api, caller, home, Call::Join, body).await?)
+    taken(home, &ask(api, caller, home, Call::Join, body).await?)
 }
 
 /// Takes the request of an account of `from` in.
@@ -54,7 +54,7 @@ pub(in crate::http) async fn create_invite(
     invite: &NewInvite,
 ) -> Result<(), ApiError> {
     let body = json!({ "group": group, "create": invite });
-    done(&ask(api, caller, home, Call::Invites, body).await?)
+    done(home, &ask(api, caller, home, Call::Invites, body).await?)
 }
 
 /// A page of the invites that `home` counts.
@@ -66,7 +66,7 @@ pub(in crate::http) async fn invites(
     (from, limit): (Option<InviteKey>, u32),
 ) -> Result<InvitePage, ApiError> {
     let body = json!({ "group": group, "from": from, "limit": limit });
-    taken(&ask(api, caller, home, Call::Invites, body).await?)
+    taken(home, &ask(api, caller, home, Call::Invites, body).await?)
 }
 
 /// Has `home` take an invite back.
@@ -78,7 +78,7 @@ pub(in crate::http) async fn revoke_invite(
     ik_pub: InviteKey,
 ) -> Result<(), ApiError> {
     let body = json!({ "group": group, "revoke": ik_pub });
-    done(&ask(api, caller, home, Call::Invites, body).await?)
+    done(home, &ask(api, caller, home, Call::Invites, body).await?)
 }
 
 /// Does what a member elsewhere asks about invites.
@@ -108,7 +108,7 @@ pub(in crate::http) async fn requests(
     (from, limit): (Option<RequestId>, u32),
 ) -> Result<RequestPage, ApiError> {
     let body = json!({ "group": group, "from": from, "limit": limit });
-    taken(&ask(api, caller, home, Call::Requests, body).await?)
+    taken(home, &ask(api, caller, home, Call::Requests, body).await?)
 }
 
 /// Has `home` drop a request.
@@ -120,7 +120,7 @@ pub(in crate::http) async fn drop_request(
     request: RequestId,
 ) -> Result<(), ApiError> {
     let body = json!({ "group": group, "drop": request });
-    done(&ask(api, caller, home, Call::Requests, body).await?)
+    done(home, &ask(api, caller, home, Call::Requests, body).await?)
 }
 
 /// Does what a member elsewhere asks about requests.

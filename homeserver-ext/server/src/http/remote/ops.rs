@@ -33,13 +33,13 @@ pub(in crate::http) async fn post_op(
         // The home has lost ops: it is given them, and then the op again.
         Some(lost) => {
             for lost in &lost {
-                taken::<GroupHead>(&ask_op(api, caller, home, group, &lost.0).await?)?;
+                taken::<GroupHead>(home, &ask_op(api, caller, home, group, &lost.0).await?)?;
             }
             ask_op(api, caller, home, group, op).await?
         }
         None => answer,
     };
-    let head: GroupHead = taken(&answer)?;
+    let head: GroupHead = taken(home, &answer)?;
     // A home that says yes and has not put it down would have its member believe that somebody is out.
     let posted = Op::parse(op).ok();
     if posted.as_ref().is_some_and(|op| head.epoch < op.epoch()) {
@@ -71,7 +71,7 @@ pub(in crate::http) async fn post_op(
 /// The home said that it had put down what it has not.
 async fn false_answer(api: &Api, home: &str) -> Result<GroupHead, ApiError> {
     refused(api, home, "op_not_put_down").await?;
-    Err(unreadable())
+    Err(unreadable(home))
 }
 
 /// The accounts that an op brings in.

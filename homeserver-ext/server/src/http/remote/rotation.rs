@@ -27,7 +27,7 @@ pub(in crate::http) async fn ask_rotation(
     let asked = others.iter().map(|server| async move {
         let body = json!({ "group": group });
         let answer = ask(api, caller, server, Call::SenderKeys, body).await?;
-        match done(&answer) {
+        match done(server, &answer) {
             Ok(()) => Ok(true),
             Err(refusal) if refusal.is_for_long() => Ok(false),
             Err(refusal) => Err(refusal),
