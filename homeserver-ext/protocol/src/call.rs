@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Timestamp;
 
 pub use event::{Caps, Change, Effect, Ended, Event, Out, Refused, Said, Who};
-pub use glare::{offers, prevails, sfu_identity, sfu_room, sfu_room_of_group};
+pub use glare::{offers, prevails, sfu_identity, sfu_room};
 
 /// What carries a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

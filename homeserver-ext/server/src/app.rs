@@ -312,7 +312,7 @@ impl App {
         let figures = match upkeep::totals(&self.api.db, self.api.clock.now()).await {
             Ok(figures) => figures,
             Err(storage::Error::Store(error)) => return Err(error),
-            Err(storage::Error::Row(_)) => Figures::default(),
+            Err(storage::Error::Row(_) | storage::Error::Entropy(_)) => Figures::default(),
         };
         Ok(Figures {
             db_bytes: sizes.db_bytes,
@@ -378,12 +378,16 @@ impl App {
     }
 }
 
-/// The database's own; a row that cannot be read stops nothing.
+/// The database's own; a row that cannot be read stops nothing, nor does what comes to nothing once.
 fn stored_or_read(error: storage::Error) -> Result<(), causeway_store::Error> {
     match error {
         storage::Error::Store(error) => Err(error),
         error @ storage::Error::Row(_) => {
             tracing::error!(%error, "upkeep met a row that it cannot read");
+            Ok(())
+        }
+        error @ storage::Error::Entropy(_) => {
+            tracing::error!(%error, "upkeep goes on without it");
             Ok(())
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     storage::{
         self, DeviceRow, GroupRow, call_rooms,
         calls::{self, Kept, Row},
+        group_rooms,
         mailbox::{self, Boxes, Parcel, To},
     },
 };
@@ -81,7 +82,10 @@ pub(crate) async fn put(
     let due = row.kept.call.deadline(now);
     calls::put(tx.conn(), row, due).await?;
     if row.kept.call.has_room() {
-        call_rooms::put(tx.conn(), row.number, &row.room()).await?;
+        let room = row.room();
+        call_rooms::put(tx.conn(), row.number, &room).await?;
+        // From now on it is this call's alone.
+        group_rooms::opened(tx.conn(), row.group, &room).await?;
     }
     let state = row.state();
     let payload = serde_json::to_vec(&state).map_err(|_| storage::Error::Row("state"))?;
@@ -239,8 +243,13 @@ pub(crate) async fn follow_op(
     of: (&mut Tx, &Live),
     now: Timestamp,
     group: GroupRow,
-    (changed, after, by): (&[DeviceOf], &Roster, Option<&AccountId>),
+    (changed, (before, after), by): (&[DeviceOf], (&Roster, &Roster), Option<&AccountId>),
 ) -> Result<(), storage::Error> {
+    let bridge = |roster: &Roster| roster.bridge().map(|(member, _)| *member);
+    if bridge(before).is_some() && (bridge(before) != bridge(after) || after.closed()) {
+        // Whoever waits there may not be of a room of the group's any more.
+        group_rooms::forget(of.0.conn(), group).await?;
+    }
     let Some(mut row) = calls::running(of.0.conn(), group).await? else { return Ok(()) };
     let before = row.kept.call.version;
     if after.closed() {

@@ -10,6 +10,7 @@ pub(crate) mod devices;
 pub(crate) mod event_log;
 pub(crate) mod events;
 pub(crate) mod former;
+pub(crate) mod group_rooms;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod keys;
@@ -39,6 +40,9 @@ pub(crate) enum Error {
     /// A row says what nothing here ever writes: which column.
     #[error("a row has a {0} that is none")]
     Row(&'static str),
+    /// The machine's.
+    #[error("nothing can be drawn: {0}")]
+    Entropy(#[from] getrandom::Error),
 }
 
 impl From<sqlx::Error> for Error {

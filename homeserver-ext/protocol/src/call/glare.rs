@@ -23,15 +23,9 @@ pub fn sfu_identity(call: &CallId, device: &DeviceId) -> String {
 }
 
 /// What the SFU's room of a call is called, in hex: `H("cg/call/room\0" ‖ group ‖ call)[..16]`. Two
-/// groups may have drawn the same call id.
+/// groups may have drawn the same call id. Where a bridge is in the group the home draws a name.
 pub fn sfu_room(group: &GroupId, call: &CallId) -> String {
     hex(hash([b"cg/call/room\0".as_slice(), group.as_bytes(), call.as_bytes()]))
-}
-
-/// What it is called in a group with a bridge, in hex: `H("cg/call/room\0" ‖ group)[..16]`. One of Matrix
-/// may be there before the group's call begins, and stays where he is.
-pub fn sfu_room_of_group(group: &GroupId) -> String {
-    hex(hash([b"cg/call/room\0".as_slice(), group.as_bytes(), &[]]))
 }
 
 fn hex(hash: [u8; 32]) -> String {

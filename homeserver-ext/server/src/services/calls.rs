@@ -8,6 +8,7 @@ mod elsewhere;
 mod kept;
 mod matrix;
 mod mesh;
+mod next_room;
 mod operator;
 mod rooms;
 mod ruling;
@@ -22,7 +23,7 @@ use causeway_protocol::{
         AskUpgrade, CallCap, CallDevice, CallIntent, CallState, CallWhom, JoinCall, ReportCall,
         SetCall, StartCall,
     },
-    call::{Call, Caps, Event, Refused, Said, Who, sfu_room_of_group},
+    call::{Call, Caps, Event, Refused, Said, Who},
     ids::{CallId, DeviceId, GroupId, Timestamp},
     roster::Role,
 };
@@ -245,16 +246,20 @@ pub(crate) async fn start(
 
 /// A call of a group that nobody is in yet.
 ///
-/// Where those of Matrix may come its room is not called by the call's own name, and natives are called
-/// there by ghosts of the bridge's server. What the group is now decides that to the call's end: whoever
-/// is in the room would have to leave it to get another name. A bridge that comes later shows the next
-/// one; when the last goes, so do those of Matrix.
+/// Where those of Matrix may come its room is the one in which they wait, and natives are called there by
+/// ghosts of the bridge's server. What the group is now decides that to the call's end: whoever is in the
+/// room would have to leave it to get another name. A bridge that comes later shows the next one; when the
+/// last goes, so do those of Matrix.
 async fn begun_in(
     (tx, group): (&mut Tx, &Group),
     now: Timestamp,
     (call_id, intent, started_by, call): (CallId, CallIntent, CallDevice, Call),
 ) -> Result<Row, storage::Error> {
     let ghosts = groups::bridge_server(tx.conn(), group.row).await?;
+    let room = match &ghosts {
+        Some(_) => Some(next_room::of_next_call(tx.conn(), group.row).await?),
+        None => None,
+    };
     Ok(Row {
         number: mailbox::take_numbers(tx.conn(), 1).await?,
         group: group.row,
@@ -273,7 +278,7 @@ async fn begun_in(
             out: Vec::new(),
             turned: Vec::new(),
             set_up: Vec::new(),
-            room: ghosts.is_some().then(|| sfu_room_of_group(&group.head.group)),
+            room,
             ghosts,
             guests: BTreeMap::new(),
             declined_mirrors: Vec::new(),

@@ -26,7 +26,7 @@ pub(crate) async fn groups(
             tracing::error!(%error, "a group's row cannot be read");
             Ok(Vec::new())
         }
-        Err(error @ storage::Error::Store(_)) => Err(error),
+        Err(error) => Err(error),
     }
 }
 

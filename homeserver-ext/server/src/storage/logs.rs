@@ -149,6 +149,7 @@ pub(crate) async fn forget(
         sqlx::query("DELETE FROM events_gone WHERE grp = $1"),
         sqlx::query("DELETE FROM replicas WHERE grp = $1"),
         sqlx::query("DELETE FROM relay_rooms WHERE grp = $1"),
+        sqlx::query("DELETE FROM group_rooms WHERE grp = $1"),
     ] {
         of_it.bind(group).execute(&mut *conn).await?;
     }

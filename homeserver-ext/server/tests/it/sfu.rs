@@ -6,6 +6,7 @@ mod faults;
 mod guests;
 pub(crate) mod livekit;
 mod moved;
+mod new_rooms;
 mod put_back;
 mod ruled;
 mod talkers;

@@ -11,7 +11,7 @@ use crate::{
     calls as change,
     live::Live,
     quota::{PAGE_BYTES, Shares},
-    storage::{self, call_rooms, calls, groups},
+    storage::{self, call_rooms, calls, group_rooms, groups},
 };
 
 /// How long a call that ended is kept.
@@ -58,8 +58,11 @@ pub(crate) async fn forget(db: &Db, now: Timestamp) -> Result<bool, storage::Err
 }
 
 /// The database was put back from a copy: who came and went since is not known, so the calls that it
-/// says are running end.
+/// says are running end, and their groups have other rooms.
 pub(crate) async fn put_back(db: &Db, live: &Live, now: Timestamp) -> Result<(), storage::Error> {
+    let mut tx = db.begin().await?;
+    group_rooms::forget_all(tx.conn()).await?;
+    tx.commit().await?;
     loop {
         let mut tx = db.begin().await?;
         let rows = calls::all_running(tx.conn(), 0, PAGE).await?;

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_protocol::{
-    call::{Event, Refused, Who, sfu_room_of_group},
+    call::{Event, Refused, Who},
     ghost,
     ids::{GroupId, Timestamp},
 };
 use causeway_store::{Conn, Db};
 use serde::{Deserialize, Serialize};
 
-use super::{is_full, time};
+use super::{is_full, next_room, time};
 use crate::{
     calls as change,
     gateway::livekit::{InRoom, LiveKit},
@@ -20,7 +20,7 @@ use crate::{
     storage::{
         self,
         calls::{self, Guest, Kicked, Row},
-        groups,
+        group_rooms, groups,
     },
 };
 
@@ -28,6 +28,8 @@ use crate::{
 const MOST_NAMES: usize = 8;
 /// Longest of each text, in bytes.
 const MAX_TEXT: usize = 256;
+/// How often it is looked again where he goes, if that has changed meanwhile.
+const TRIES: usize = 3;
 /// Letters of the other name that a device may have there.
 const DIGEST: usize = 43;
 /// Characters that are kept of what somebody calls himself.
@@ -115,7 +117,8 @@ pub(super) fn is_name(text: &str) -> bool {
 
 /// Lets one of Matrix in, and has a call that runs prepare for him.
 ///
-/// The room is there before it is written down that he is awaited, and that before he has the token.
+/// The room is there before it is written down that he is awaited, and that before he has the token. Which
+/// room the next call has is written down before that.
 pub(crate) async fn let_in(
     (db, live): (&Db, &Live),
     livekit: Option<&LiveKit>,
@@ -126,21 +129,50 @@ pub(crate) async fn let_in(
     if !names.into_iter().all(|it| is_name(it)) {
         return Err(GuestError::Name);
     }
-    let row = running(db.read().await?.conn(), asks, here).await?;
-    let away = || away(row.as_ref(), livekit, now);
-    let livekit_there = livekit.ok_or_else(away)?;
-    let room = match (&row, asks.group) {
-        (Some(row), _) => row.room(),
-        (None, Some(group)) => sfu_room_of_group(&group),
-        (None, None) => asks.room.clone(),
-    };
-    livekit_there.open(now, &room).await.map_err(|_| away())?;
-    if let Some(row) = &row {
-        await_him((db, live), (now, here), row.number, asks).await?;
+    for _ in 0..TRIES {
+        let (row, room) = where_to(db, here, asks).await?;
+        let away = || away(row.as_ref(), livekit, now);
+        let livekit = livekit.ok_or_else(away)?;
+        livekit.open(now, &room).await.map_err(|_| away())?;
+        // A call may have begun, or ended, while LiveKit was asked.
+        let is_still = if let Some(row) = &row {
+            await_him((db, live), (now, here), (row.number, &room), asks).await?
+        } else {
+            where_to(db, here, asks).await?.1 == room
+        };
+        if is_still {
+            let jwt = livekit.guest_token(&room, &asks.identity, asks.publish);
+            let url = livekit.public_url().to_owned();
+            return Ok(GuestToken { url, jwt: jwt.map_err(|_| away())? });
+        }
     }
-    let jwt = livekit_there.guest_token(&room, &asks.identity, asks.publish);
-    let url = livekit_there.public_url().to_owned();
-    Ok(GuestToken { url, jwt: jwt.map_err(|_| away())? })
+    Err(GuestError::Away)
+}
+
+/// The call that runs, if he may be in it, and its room; else that of the next one, or, where the group is not
+/// known here, his Matrix room's own.
+async fn where_to(
+    db: &Db,
+    here: &str,
+    asks: &GuestAsks,
+) -> Result<(Option<Row>, String), GuestError> {
+    let mut read = db.read().await?;
+    if let Some(row) = running(read.conn(), asks, here).await? {
+        let room = row.room();
+        return Ok((Some(row), room));
+    }
+    let Some(group) = asks.group else { return Ok((None, asks.room.clone())) };
+    let Some(group) = groups::by_id(read.conn(), group).await? else {
+        return Ok((None, asks.room.clone()));
+    };
+    if let Some(room) = group_rooms::of(read.conn(), group.row).await? {
+        return Ok((None, room));
+    }
+    drop(read);
+    let mut tx = db.begin_growing().await?;
+    let room = next_room::of_next_call(tx.conn(), group.row).await?;
+    tx.commit().await?;
+    Ok((None, room))
 }
 
 /// The call of his group, if it began when the bridge of `here` was there. Where this server has not heard of
@@ -153,19 +185,20 @@ async fn running(conn: &mut Conn, asks: &GuestAsks, here: &str) -> Result<Option
     }
     let running = calls::running(conn, group.row).await?;
     let running = running.filter(|row| row.kept.ghosts.is_some());
-    // Where another bridge was there it has the same room, and other names.
+    // Where another bridge was there it has other names.
     if running.as_ref().is_some_and(|row| !row.is_shown_by(here)) {
         return Err(GuestError::NotBridged);
     }
     Ok(running)
 }
 
+/// Has the call prepare for him; false where its room is not that one any more.
 async fn await_him(
     (db, live): (&Db, &Live),
     (now, here): (Timestamp, &str),
-    call: i64,
+    (call, room): (i64, &str),
     asks: &GuestAsks,
-) -> Result<(), GuestError> {
+) -> Result<bool, GuestError> {
     let mut tx = db.begin().await?;
     let Some(mut row) = calls::by_number(tx.conn(), call).await? else {
         return Err(Refused::Ended.into());
@@ -174,12 +207,16 @@ async fn await_him(
     if !groups::has_bridge(tx.conn(), row.group, here).await? {
         return Err(GuestError::NotBridged);
     }
+    if row.room() != room {
+        return Ok(false);
+    }
     let (before, who) =
         (row.kept.call.version, Who::Matrix(asks.user.clone(), asks.device.clone()));
     may_come(&row, &who, now)?;
     change::apply(&mut row, Event::Expect(who.clone()), now)?;
     note(&mut row, who, (&asks.identity, asks.name.as_deref()), now);
-    Ok(time::put(tx, live, now, (&row, before)).await?)
+    time::put(tx, live, now, (&row, before)).await?;
+    Ok(true)
 }
 
 /// Whether there is room for one of Matrix, and nobody would have to go for his sake: whoever has not
@@ -261,8 +298,9 @@ pub(crate) async fn are_there(
     for place in places {
         let room = match place.group {
             Some(group) => room_now(db.read().await?.conn(), group).await?,
-            None => place.room.clone(),
+            None => None,
         };
+        let room = room.unwrap_or_else(|| place.room.clone());
         if !known.contains_key(&room) {
             let inside = match livekit {
                 Some(livekit) => livekit.participants(now, &room).await.ok(),
@@ -277,14 +315,14 @@ pub(crate) async fn are_there(
     Ok(there)
 }
 
-/// Where those of Matrix of a group are.
-async fn room_now(conn: &mut Conn, group: GroupId) -> Result<String, storage::Error> {
-    let row = match groups::by_id(conn, group).await? {
-        Some(group) => calls::running(conn, group.row).await?,
-        None => None,
-    };
-    let row = row.filter(|row| row.kept.ghosts.is_some());
-    Ok(row.map_or_else(|| sfu_room_of_group(&group), |row| row.room()))
+/// Where those of Matrix of a group are, if anywhere.
+async fn room_now(conn: &mut Conn, group: GroupId) -> Result<Option<String>, storage::Error> {
+    let Some(group) = groups::by_id(conn, group).await? else { return Ok(None) };
+    let row = calls::running(conn, group.row).await?;
+    match row.filter(|row| row.kept.ghosts.is_some()) {
+        Some(row) => Ok(Some(row.room())),
+        None => group_rooms::of(conn, group.row).await,
+    }
 }
 
 /// What he reads where LiveKit does not answer.

@@ -25,6 +25,7 @@ use crate::{
     storage::{
         self, call_rooms,
         calls::{self, Row},
+        group_rooms,
     },
 };
 
@@ -121,7 +122,10 @@ async fn close_unknown(among: Among<'_>) -> Result<bool, storage::Error> {
     let is_of_group =
         |room: &&String| room.len() == 32 && room.bytes().all(|it| it.is_ascii_hexdigit());
     for room in all.iter().filter(is_of_group) {
-        let is_known = call_rooms::by_name(among.db.read().await?.conn(), room).await?.is_some();
+        let mut read = among.db.read().await?;
+        let is_known = call_rooms::by_name(read.conn(), room).await?.is_some()
+            || group_rooms::is_known(read.conn(), room).await?;
+        drop(read);
         if !is_known && livekit.close(among.now, room).await.is_err() {
             return Ok(false);
         }

@@ -77,7 +77,7 @@ pub(super) async fn go_on(
     live.tell(&mut tx, news);
     if is_home {
         let by = before.member(&op.signer().member_id).map(|member| &member.account);
-        calls::follow_op((&mut tx, live), now, group.row, (&changed, after, by)).await?;
+        calls::follow_op((&mut tx, live), now, group.row, (&changed, rosters, by)).await?;
     }
     if op.kind() == Kind::Leave
         && let Some(gone) = before.member(&op.signer().member_id)

@@ -2,7 +2,6 @@
 
 use causeway_protocol::{
     api::{CallSfus, CallState, CallTopology},
-    call::sfu_room_of_group,
     ghost,
     ids::{CallId, ItemId, Timestamp},
     link::{Answer as LinkAnswer, Ask, Call, Item},
@@ -146,7 +145,8 @@ impl Stage {
         let jwt = given["jwt"].as_str().unwrap();
         let claims = claims(jwt);
         assert_eq!(claims["sub"], json!(format!("{MIA}:PHONE")));
-        assert_eq!(claims["video"]["room"], json!(sfu_room_of_group(&self.group.id())));
+        let room = claims["video"]["room"].as_str().unwrap();
+        assert!(room.len() == 32 && room.bytes().all(|it| it.is_ascii_hexdigit()), "{room}");
         let phone = Connected::by(&self.livekit.url(), jwt).await;
         self.looks().await;
         let with = self.state(call).await;
@@ -188,6 +188,7 @@ async fn those_of_matrix_come_into_the_homes_call_by_the_other_servers_bridge() 
         let CallSfus { sfus, e2ee } = given.ok();
         let ghost = ghost::in_call(OTHER, &who.account, &who.device()).unwrap();
         assert_eq!((&sfus[0].mine, &*e2ee), (&ghost, "none"));
+        assert_eq!(all.livekit.people(&sfus[0].room).await, [format!("{MIA}:PHONE")]);
     }
     let place = |device: &str| {
         let identity = format!("{MIA}:{device}");

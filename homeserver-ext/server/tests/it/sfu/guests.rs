@@ -2,7 +2,7 @@
 
 use causeway_protocol::{
     api::{CallSfus, CallState, CallTopology},
-    call::sfu_room_of_group,
+    call::sfu_room,
     ghost,
     ids::{CallId, GroupId},
     roster::Body,
@@ -72,6 +72,12 @@ pub(super) async fn let_in(server: &Server, token: &str, asks: &Value) -> (u16, 
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
+/// The room of LiveKit's for which that is a token.
+pub(super) fn room_of(given: &Value) -> String {
+    let claims = claims(given["jwt"].as_str().unwrap());
+    claims["video"]["room"].as_str().unwrap().to_owned()
+}
+
 pub(super) async fn looks(server: &Server) {
     server.pass_ms(500);
     server.app.tick_rooms().await.unwrap();
@@ -92,9 +98,10 @@ async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_the
     assert_eq!((prepared.topology, prepared.epoch), (CallTopology::Prepare, 1));
     // Natives are told before they go there that LiveKit hears what is said.
     let native = ask(&server, &alice, &group, (call, "sfu"), json!({"epoch": 1})).await;
-    assert_eq!(native.ok::<CallSfus>().e2ee, "none");
+    let native: CallSfus = native.ok();
+    assert_eq!(native.e2ee, "none");
     // The room where the others go; to send whatever his client can, and no more.
-    let (room, jwt) = (sfu_room_of_group(&group.id()), given["jwt"].as_str().unwrap());
+    let (room, jwt) = (native.sfus[0].room.clone(), given["jwt"].as_str().unwrap());
     let claims = claims(jwt);
     assert_eq!(claims["sub"], "@mia:b.example:PHONE");
     let grants = json!({
@@ -124,12 +131,11 @@ async fn one_of_matrix_who_asks_has_the_call_prepare_and_is_in_it_once_he_is_the
     let one = serde_json::to_value(&with).unwrap()["participants"][3].take();
     assert_eq!((&one["via"], &one["name"]), (&json!("matrix"), &json!("Mia")), "{one}");
     assert_eq!((with.clear, &one["mirror"]), (true, &json!("@mia:b.example")));
-    // When the call is over they are out of it, and their next one has the group's room.
+    // When the call is over they are out of it, and their next one has another room.
     ask(&server, &alice, &group, (call, "end"), json!({})).await;
     livekit.until_rooms(&server, &[]).await;
     let (_, next) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
-    let next = super::claims(next["jwt"].as_str().unwrap());
-    assert_eq!(next["video"]["room"], json!(sfu_room_of_group(&group.id())));
+    assert_ne!(room_of(&next), room);
 }
 
 #[tokio::test]
@@ -220,7 +226,7 @@ async fn where_a_bridge_is_natives_are_called_by_their_ghosts_to_the_end() {
     let there = ["@mia:b.example:PHONE".to_owned(), ghost(&alice)];
     let mut there = there.to_vec();
     there.sort_unstable();
-    assert_eq!(livekit.people(&sfu_room_of_group(&group.id())).await, there);
+    assert_eq!(livekit.people(&room_of(&given)).await, there);
 
     // The bridge goes: so do those of Matrix, awaited ones too, and the natives keep their names.
     assert_eq!(let_in(&server, DOOR, &asks(Some(group.id()), "PAD")).await.0, 200);
@@ -251,13 +257,15 @@ async fn a_bridge_that_comes_during_a_call_shows_the_next_one() {
     // One of Matrix who asks meanwhile waits for it: the call that runs has another room.
     let (status, given) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
     assert_eq!(status, 200, "{given}");
-    let room = &claims(given["jwt"].as_str().unwrap())["video"]["room"];
-    assert_eq!(*room, json!(sfu_room_of_group(&group.id())));
+    let room = room_of(&given);
+    assert_ne!(room, sfu_room(&group.id(), &call));
     let meanwhile = state(&server, &alice, &group, call).await;
     assert_eq!((meanwhile.bridged, meanwhile.topology), (false, CallTopology::Mesh));
     ask(&server, &alice, &group, (call, "end"), json!({})).await.ok::<CallState>();
     let next: CallState = start(&server, &alice, &group, new_id()).await.ok();
     assert!(next.bridged);
+    let (_, given) = let_in(&server, DOOR, &asks(Some(group.id()), "PHONE")).await;
+    assert_eq!(room_of(&given), room, "where she waits");
 }
 
 #[tokio::test]

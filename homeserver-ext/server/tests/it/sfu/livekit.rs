@@ -72,7 +72,7 @@ impl Sfu {
     }
 
     /// Who is in a room.
-    pub(super) async fn people(&self, room: &str) -> Vec<String> {
+    pub(crate) async fn people(&self, room: &str) -> Vec<String> {
         let people = self.api().list_participants(room).await.unwrap();
         let mut names: Vec<_> = people.into_iter().map(|it| it.identity).collect();
         names.sort_unstable();

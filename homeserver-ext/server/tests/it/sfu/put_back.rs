@@ -1,13 +1,10 @@
 //! A `server.db` that is put back from a copy under a call in which one of Matrix is.
 
-use causeway_protocol::{
-    api::{CallState, CallTopology},
-    call::sfu_room_of_group,
-};
+use causeway_protocol::api::{CallState, CallTopology};
 use causeway_server::TokenHash;
 
 use super::{
-    guests::{DOOR, asks, bridged, join, let_in, looks, server, start},
+    guests::{DOOR, asks, bridged, join, let_in, looks, room_of, server, start},
     livekit::{Connected, Sfu},
 };
 use crate::{
@@ -39,14 +36,14 @@ async fn comes(
     livekit: &Sfu,
     (group, alice): (&Group, &Person),
     call: causeway_protocol::ids::CallId,
-) -> Connected {
+) -> (Connected, String) {
     let (status, given) = let_in(server, DOOR, &asks(Some(group.id()), "PHONE")).await;
     assert_eq!(status, 200, "{given}");
     let phone = Connected::by(&livekit.url(), given["jwt"].as_str().unwrap()).await;
     looks(server).await;
     let with = state(server, alice, group, call).await;
     assert_eq!((with.guests().count(), with.clear), (1, true));
-    phone
+    (phone, room_of(&given))
 }
 
 #[tokio::test]
@@ -59,7 +56,7 @@ async fn what_a_copy_from_before_a_call_knows_nothing_of_is_closed_and_all_come_
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
     join(&server, &bob, &group, call).await.ok::<CallState>();
-    let mut phone = comes(&server, &livekit, (&group, &alice), call).await;
+    let (mut phone, before_it) = comes(&server, &livekit, (&group, &alice), call).await;
     // A room that is no group's is none of its business.
     let other = asks(None, "PHONE");
     assert_eq!(let_in(&server, DOOR, &other).await.0, 200);
@@ -76,10 +73,11 @@ async fn what_a_copy_from_before_a_call_knows_nothing_of_is_closed_and_all_come_
     let _streams = listening(&server, [&alice, &bob]).await;
     let call = new_id();
     start(&server, &alice, &group, call).await.ok::<CallState>();
-    let _phone = comes(&server, &livekit, (&group, &alice), call).await;
+    let (_phone, room) = comes(&server, &livekit, (&group, &alice), call).await;
+    assert_ne!(room, before_it);
     // The room of this one is known.
     server.app.tick_rooms().await.unwrap();
-    assert!(livekit.rooms().await.contains(&sfu_room_of_group(&group.id())));
+    assert!(livekit.rooms().await.contains(&room));
 }
 
 #[tokio::test]
@@ -93,7 +91,7 @@ async fn a_call_that_moved_after_the_copy_is_over_and_its_room_closed() {
     // In the copy they talk directly.
     let (server, copy) = started_on(server, &livekit, None).await;
     let streams = listening(&server, [&alice, &bob]).await;
-    let mut phone = comes(&server, &livekit, (&group, &alice), call).await;
+    let (mut phone, _) = comes(&server, &livekit, (&group, &alice), call).await;
     drop(streams);
     let (server, _) = started_on(server, &livekit, Some(&copy)).await;
     let over = state(&server, &alice, &group, call).await;

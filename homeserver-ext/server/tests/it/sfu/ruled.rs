@@ -1,6 +1,6 @@
 //! Those of Matrix in a call: what rooms say of them of the moment, and who takes them out.
 
-use causeway_protocol::api::{CallReaction, CallState, CallTopology, CallWhom};
+use causeway_protocol::api::{CallReaction, CallSfus, CallState, CallTopology, CallWhom};
 use causeway_server::TokenHash;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -122,7 +122,8 @@ async fn an_admin_takes_one_of_matrix_out_and_she_does_not_come_straight_back() 
     looks(&server).await;
     phone.is_put_out().await;
     // Neither by what she has, nor by asking anew.
-    let room = causeway_protocol::call::sfu_room_of_group(&group.id());
+    let given = ask(&server, &alice, &group, (call.call, "sfu"), json!({"epoch": out.epoch})).await;
+    let room = given.ok::<CallSfus>().sfus.remove(0).room;
     let token = livekit.token(&room, "@mia:b.example:PHONE");
     let mut again = Connected::by(&livekit.url(), &token).await;
     looks(&server).await;
