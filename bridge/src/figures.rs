@@ -107,6 +107,10 @@ pub const ALL: &[(&str, &str)] = &[
     ),
     ("causeway_focus_leaves_total", "Leaves of calls that clients left to the focus, by outcome."),
     ("causeway_call_rings_total", "Calls of natives that rang in their rooms."),
+    (
+        "causeway_sfu_rooms_renewed_total",
+        "Calls that got another room, as somebody came back into theirs again and again.",
+    ),
     ("causeway_sfu_strangers_total", "Those put out of a room because they were not in its call."),
     ("causeway_sfu_webhooks_total", "Webhooks that came, by what became of them."),
     (WEBHOOK_SECONDS, "From what happened in a room to the webhook that says so."),

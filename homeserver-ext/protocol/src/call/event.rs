@@ -71,6 +71,8 @@ pub enum Event {
     SfuDown,
     /// It answers again.
     SfuUp,
+    /// The SFU has another room for it: all have to go there anew, and nobody for that is out.
+    NewRoom,
     /// Somebody who may ended the call.
     End,
     /// The operator has the SFU carry it, until he says otherwise.

@@ -49,6 +49,7 @@ impl Call {
                     self.connect_anew(now);
                 }
             }
+            Event::NewRoom => self.go_anew(now),
             Event::End => self.end(Ended::ByHand, now, effects),
             Event::ToSfu => self.hold(now, effects)?,
             Event::ToMesh => self.let_go(now)?,
@@ -252,6 +253,23 @@ impl Call {
                 it.connect_by = after(now, rules::GRACE);
             }
             it.shown = shown;
+        }
+    }
+
+    /// Everybody has the time that a newcomer has, and what all wait for that of its step.
+    fn go_anew(&mut self, now: Timestamp) {
+        if !self.is_room_open {
+            return;
+        }
+        for it in self.participants.values_mut() {
+            it.shown = false;
+        }
+        self.connect_anew(now);
+        for until in self.expected.values_mut() {
+            *until = after(now, rules::EXPECTED);
+        }
+        if matches!(self.topology, Topology::Prepare | Topology::Dual) {
+            self.until = self.until.map(|until| until.max(after(now, rules::READY)));
         }
     }
 

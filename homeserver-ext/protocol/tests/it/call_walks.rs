@@ -25,6 +25,7 @@ enum Act {
     Crash(u8),
     Back(u8),
     Sfu(bool),
+    NewRoom,
     Unplug(u8),
     Part(u8, u8),
     Upgrade(u8, u8),
@@ -40,6 +41,7 @@ fn acts() -> impl Strategy<Value = Vec<(u64, Act)>> {
         2 => (0..8_u8).prop_map(Act::Crash),
         2 => (0..8_u8).prop_map(Act::Back),
         2 => any::<bool>().prop_map(Act::Sfu),
+        1 => Just(Act::NewRoom),
         1 => (0..10_u8).prop_map(Act::Unplug),
         1 => (0..8_u8, 0..8_u8).prop_map(|(a, b)| Act::Part(a, b)),
         1 => (0..8_u8, 0..8_u8).prop_map(|(a, b)| Act::Upgrade(a, b)),
@@ -159,6 +161,12 @@ impl World {
                 self.sfu_up = up;
                 self.take(if up { Event::SfuUp } else { Event::SfuDown });
                 self.failed = self.failed.max(self.now + MAKING);
+            }
+            Act::NewRoom => {
+                self.take(Event::NewRoom);
+                for it in self.clients.values_mut().filter(|it| it.on_sfu) {
+                    (it.on_sfu, it.making) = (false, self.now + MAKING);
+                }
             }
             Act::Unplug(n) => {
                 let making = self.now + MAKING;

@@ -531,3 +531,54 @@ fn a_server_that_was_away_beyond_the_deadline_has_put_nobody_out() {
     stage.wait(2);
     stage.is(Topology::Mesh, 2, 4);
 }
+
+#[test]
+fn a_new_room_costs_nobody_his_place_who_is_there_in_time() {
+    let mut stage = Stage::on_sfu();
+    stage.wait(100);
+    let changed = stage.take(Event::NewRoom).unwrap();
+    assert!(changed.changed && changed.effects.is_empty());
+    assert!(stage.show(&[]).is_empty());
+    stage.show(&[1, 2, 3, 4]);
+    assert!(stage.wait(29).is_empty());
+    stage.is(Topology::Sfu, 3, 5);
+    // As a newcomer who does not connect.
+    assert_eq!(out(&stage.wait(1)), [(native(5), Out::CouldNotConnect)]);
+    stage.is(Topology::Sfu, 3, 4);
+    // One of Matrix who has asked has his time again.
+    let mut stage = Stage::on_sfu();
+    stage.take(Event::Expect(matrix())).unwrap();
+    stage.wait(25);
+    stage.take(Event::NewRoom).unwrap();
+    stage.wait(29);
+    assert!(stage.0.is_awaited(&matrix()));
+}
+
+#[test]
+fn a_new_room_on_the_way_to_the_sfu_gives_all_their_time_again() {
+    let mut stage = Stage::with(5);
+    stage.all_ready();
+    stage.is(Topology::Dual, 2, 5);
+    stage.wait(1);
+    stage.take(Event::NewRoom).unwrap();
+    stage.wait(7);
+    stage.is(Topology::Dual, 2, 5);
+    stage.show(&[1, 2, 3, 4, 5]);
+    stage.wait(0);
+    stage.is(Topology::Sfu, 3, 5);
+    // While all prepare, whoever came last would be out after 8 s.
+    let mut stage = Stage::with(5);
+    stage.wait(7);
+    stage.take(Event::NewRoom).unwrap();
+    assert!(stage.wait(7).is_empty());
+    stage.all_ready();
+    stage.is(Topology::Dual, 2, 5);
+}
+
+#[test]
+fn where_there_is_no_room_a_new_one_is_nothing() {
+    let mut stage = Stage::with(3);
+    assert!(!stage.take(Event::NewRoom).unwrap().changed);
+    stage.take(Event::End).unwrap();
+    assert!(!stage.take(Event::NewRoom).unwrap().changed);
+}

@@ -54,12 +54,23 @@ pub(crate) enum SfuError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InRoom {
     pub(crate) identity: String,
+    /// What LiveKit calls it this time: another one each time that it comes.
+    pub(crate) visit: String,
     /// Whether it sends anything.
     pub(crate) publishes: bool,
     /// Whether that is sound, which is not muted.
     pub(crate) speaks: bool,
     /// What it sends.
     tracks: Vec<String>,
+}
+
+#[cfg(test)]
+impl InRoom {
+    /// Somebody who sends nothing.
+    pub(crate) fn nobody(identity: &str, visit: &str) -> Self {
+        let (identity, visit) = (identity.to_owned(), visit.to_owned());
+        Self { identity, visit, publishes: false, speaks: false, tracks: Vec::new() }
+    }
 }
 
 /// How LiveKit is, for metrics and the operator.
@@ -150,6 +161,7 @@ impl LiveKit {
                 }),
                 tracks: it.tracks.into_iter().map(|track| track.sid).collect(),
                 identity: it.identity,
+                visit: it.sid,
             })
             .collect())
     }

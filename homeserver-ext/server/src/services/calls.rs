@@ -14,6 +14,7 @@ mod rooms;
 mod ruling;
 mod said;
 mod sfu;
+mod strangers;
 mod time;
 
 use std::collections::BTreeMap;

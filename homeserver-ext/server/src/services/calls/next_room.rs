@@ -18,8 +18,8 @@ pub(super) async fn of_next_call(
     Ok(room)
 }
 
-/// A name that nobody knows; 32 hex digits, as all rooms of groups' calls have.
-fn drawn() -> Result<String, storage::Error> {
+/// A name that nobody knows yet; 32 hex digits, as all rooms of groups' calls have.
+pub(super) fn drawn() -> Result<String, storage::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))

@@ -16,7 +16,11 @@ use causeway_protocol::{
 use causeway_store::Db;
 use futures_util::{StreamExt as _, stream};
 
-use super::{matrix, time};
+use super::{
+    matrix,
+    strangers::{self, Seen},
+    time,
+};
 use crate::{
     calls as change,
     figures::WEBHOOK_SECONDS,
@@ -54,6 +58,8 @@ pub(crate) struct Among<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Due {
     rooms: BTreeMap<i64, Timestamp>,
+    /// Who was in them and not in their calls.
+    strangers: BTreeMap<i64, Seen>,
     /// Whether there may be rooms of calls of which nothing is written down any more.
     has_unknown: bool,
 }
@@ -98,11 +104,17 @@ pub(crate) async fn reconcile(
         let looks = rooms.into_iter().map(|(call, room)| look(among, call, room, &there));
         let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
         while let Some(looked) = looks.next().await {
-            let (call, again) = looked?;
+            let Looked { call, again, inside } = looked?;
             due.rooms.insert(call, among.now.plus_ms(again));
+            if let Some(inside) = inside
+                && note_strangers(among, due.strangers.entry(call).or_default(), &inside).await?
+            {
+                due.rooms.insert(call, among.now);
+            }
         }
     }
     due.rooms.retain(|call, _| known.contains(call));
+    due.strangers.retain(|call, _| known.contains(call));
     if let (true, Some(livekit)) = (known.is_empty(), among.livekit)
         && livekit.why_away().is_some()
     {
@@ -145,13 +157,28 @@ pub(crate) async fn heard(db: &Db, live: &Live, told: &Told) -> Result<(), stora
     Ok(())
 }
 
-/// One room; in how many ms again.
+/// What came of a look into a room.
+struct Looked {
+    call: i64,
+    /// In how many ms it is looked into again.
+    again: u64,
+    /// Who was in it; none where it is closed, or LiveKit does not say.
+    inside: Option<Inside>,
+}
+
+/// Who was in a room.
+struct Inside {
+    row: Row,
+    strangers: Vec<InRoom>,
+}
+
+/// One room.
 async fn look(
     among: Among<'_>,
     call: i64,
     room: String,
     there: &Result<BTreeSet<String>, SfuError>,
-) -> Result<(i64, u64), storage::Error> {
+) -> Result<Looked, storage::Error> {
     let is_there = there.as_ref().is_ok_and(|rooms| rooms.contains(&room));
     // Whoever gets a token is written down before: a list is older than what it is held against.
     let mut shown = match (there, among.livekit) {
@@ -160,7 +187,8 @@ async fn look(
         (Err(error), _) => Err(error.clone()),
     };
     let row = calls::by_number(among.db.read().await?.conn(), call).await?;
-    let Some(row) = row.filter(|row| row.kept.call.has_room()) else {
+    let is_its = |row: &Row| row.kept.call.has_room() && row.room() == room;
+    let Some(row) = row.filter(is_its) else {
         let is_shared =
             call_rooms::is_of_another(among.db.read().await?.conn(), &room, call).await?;
         let closed = match among.livekit {
@@ -173,18 +201,19 @@ async fn look(
             let mut tx = among.db.begin().await?;
             // A call that was to go there again meanwhile has it written down again.
             let again = calls::by_number(tx.conn(), call).await?;
-            if again.is_none_or(|row| !row.kept.call.has_room()) {
+            if !again.is_some_and(|row| is_its(&row)) {
                 call_rooms::forget(tx.conn(), call).await?;
                 tx.commit().await?;
             }
         }
-        return Ok((call, SOON_MS));
+        return Ok(Looked { call, again: SOON_MS, inside: None });
     };
     if let (Ok(_), false, Some(livekit)) = (&shown, is_there, among.livekit) {
         shown = livekit.open(among.now, &room).await.map(|()| Vec::new());
     }
+    let mut strangers = Vec::new();
     if let (Ok(shown), Some(livekit)) = (&shown, among.livekit) {
-        put_out_strangers(among.now, livekit, (&row, &room), shown).await;
+        strangers = put_out_strangers(among.now, livekit, (&row, &room), shown).await;
     }
     let event = |row: &Row| event(row, &shown);
     let see = |row: &mut Row| shown.as_ref().is_ok_and(|shown| matrix::see(row, shown));
@@ -204,7 +233,8 @@ async fn look(
     }
     let is_calm = matches!(row.kept.call.topology, Topology::Sfu)
         && row.kept.call.participants.values().all(|it| it.shown);
-    Ok((call, if is_calm { LATER_MS } else { SOON_MS }))
+    let again = if is_calm { LATER_MS } else { SOON_MS };
+    Ok(Looked { call, again, inside: shown.is_ok().then_some(Inside { row, strangers }) })
 }
 
 /// What the rules do not know yet.
@@ -254,12 +284,43 @@ async fn put_out_strangers(
     livekit: &LiveKit,
     (row, room): (&Row, &str),
     shown: &[InRoom],
-) {
+) -> Vec<InRoom> {
     let names = names(row);
-    for stranger in shown.iter().filter(|it| !names.contains_key(&it.identity)) {
-        tracing::info!(room, "somebody was in a room of LiveKit's and not in its call");
+    let strangers = shown.iter().filter(|it| !names.contains_key(&it.identity));
+    let strangers: Vec<_> = strangers.cloned().collect();
+    for stranger in &strangers {
         metrics::counter!("causeway_sfu_strangers_total").increment(1);
         // If that fails the next look finds him again.
         let _ = livekit.remove(now, room, &stranger.identity).await;
     }
+    strangers
+}
+
+/// Remembers who was put out; whether the call has another room for that.
+async fn note_strangers(
+    among: Among<'_>,
+    seen: &mut Seen,
+    Inside { row, strangers }: &Inside,
+) -> Result<bool, storage::Error> {
+    if !seen.is_empty() {
+        let names = names(row);
+        seen.forget(|name| names.contains_key(name));
+    }
+    let room = row.room();
+    for _ in strangers {
+        if let Some(unsaid) = seen.says(among.now) {
+            tracing::info!(room, unsaid, "somebody was in a room of LiveKit's and not in its call");
+        }
+    }
+    let Some(livekit) = among.livekit.filter(|_| seen.note(among.now, strangers)) else {
+        return Ok(false);
+    };
+    // What is sealed he cannot open, and nobody has to go anew for that.
+    let its = (row.number, &*room);
+    let is_new =
+        row.is_clear() && strangers::renew((among.db, among.live), livekit, among.now, its).await?;
+    if is_new {
+        seen.renewed(among.now);
+    }
+    Ok(is_new)
 }

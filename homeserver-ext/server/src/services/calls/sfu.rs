@@ -7,8 +7,14 @@ use causeway_protocol::{
 };
 
 use super::{CallError, Of};
-use crate::{gateway::livekit::LiveKit, quota::CallShares, storage::calls};
+use crate::{
+    gateway::livekit::LiveKit,
+    quota::CallShares,
+    storage::calls::{self, Row},
+};
 
+/// How often it is looked again where the call goes, if that has changed meanwhile.
+const TRIES: usize = 3;
 /// Who can read what passes there: the devices in the call alone.
 const NATIVE: &str = "native";
 /// LiveKit as well: those of Matrix who come have no keys, since their rooms are not encrypted.
@@ -22,10 +28,34 @@ pub(crate) async fn sfu(
     (call, asked): (CallId, &AskSfu),
 ) -> Result<CallSfus, CallError> {
     shares.word(of.now, (&of.caller.account, of.caller.device_id))?;
+    let mut row = row_of(of, call).await?;
+    for _ in 0..TRIES {
+        let room = row.room();
+        let given = given(of, livekit, &row, asked.epoch).await;
+        // It may have got another one while LiveKit was asked.
+        row = row_of(of, call).await?;
+        if given.is_err() || row.room() == room {
+            return given;
+        }
+    }
+    Err(CallError::Refused(
+        Refused::SfuUnavailable(row.kept.people.len(), rest()),
+        Box::new(row.state()),
+    ))
+}
+
+async fn row_of(of: Of<'_>, call: CallId) -> Result<Row, CallError> {
     let mut read = of.db.read().await?;
     let (group, _) = of.group(read.conn()).await?;
-    let row = calls::by_id(read.conn(), group.row, call).await?.ok_or(CallError::Unknown)?;
-    drop(read);
+    calls::by_id(read.conn(), group.row, call).await?.ok_or(CallError::Unknown)
+}
+
+async fn given(
+    of: Of<'_>,
+    livekit: Option<&LiveKit>,
+    row: &Row,
+    epoch: u32,
+) -> Result<CallSfus, CallError> {
     let kept = &row.kept;
     let refused = |why| Err(CallError::Refused(why, Box::new(row.state())));
     if kept.call.is_over() {
@@ -36,8 +66,8 @@ pub(crate) async fn sfu(
     }
     let away = |ms| Refused::SfuUnavailable(kept.people.len(), ms);
     let Some(livekit) = livekit else { return refused(away(rest())) };
-    if asked.epoch != kept.call.epoch {
-        return refused(Refused::StaleEpoch(asked.epoch, kept.call.epoch));
+    if epoch != kept.call.epoch {
+        return refused(Refused::StaleEpoch(epoch, kept.call.epoch));
     }
     if !kept.call.may_use_sfu(&of.who()) {
         return refused(Refused::NoNeed);

@@ -55,6 +55,12 @@ impl Sfu {
         rooms.into_iter().map(|room| room.name).collect()
     }
 
+    /// Makes a room.
+    pub(super) async fn opens(&self, room: &str) {
+        let options = livekit_api::services::room::CreateRoomOptions::default();
+        self.api().create_room(room, options).await.unwrap();
+    }
+
     /// Looks into the rooms until LiveKit has these.
     pub(super) async fn until_rooms(&self, server: &Server, rooms: &[String]) {
         let until = async {

@@ -2,7 +2,7 @@
 //! that has to be.
 
 use causeway_protocol::{
-    api::{CallSfus, CallState},
+    api::{CallSfu, CallSfus, CallState, CallTopology},
     ids::CallId,
     roster::Body,
 };
@@ -11,17 +11,22 @@ use serde_json::json;
 use super::{
     guests::{DOOR, asks, attend, bridged, join, let_in, looks, room_of, says, server, start},
     livekit::{Connected, Sfu},
+    talkers::Talker,
 };
 use crate::{
     calls::{ask, listening, new_id, state},
-    harness::{Group, Person, Server},
+    harness::{Group, Person, Server, Stream},
 };
 
-/// Where a native of the call goes.
-async fn room_for(server: &Server, who: &Person, group: &Group, call: CallId) -> String {
+/// What lets a native of the call in.
+async fn access(server: &Server, who: &Person, group: &Group, call: CallId) -> CallSfu {
     let epoch = state(server, who, group, call).await.epoch;
     let given = ask(server, who, group, (call, "sfu"), json!({ "epoch": epoch })).await;
-    given.ok::<CallSfus>().sfus.remove(0).room
+    given.ok::<CallSfus>().sfus.remove(0)
+}
+
+async fn room_for(server: &Server, who: &Person, group: &Group, call: CallId) -> String {
+    access(server, who, group, call).await.room
 }
 
 /// What lets Mia's phone in, and the room.
@@ -132,4 +137,159 @@ async fn a_call_that_an_older_version_began_stays_in_its_room() {
     livekit.until_rooms(&server, &[]).await;
     phone.is_put_out().await;
     assert_ne!(mia(&server, &group).await.1, older);
+}
+
+const MAX: &str = "@max:b.example:PHONE";
+
+/// Alice and Bob talk through LiveKit, and Mia and Max hear them.
+struct Heard {
+    livekit: Sfu,
+    server: Server,
+    group: Group,
+    people: [Person; 3],
+    call: CallId,
+    room: String,
+    talkers: Vec<Talker>,
+    mia: Connected,
+    max: Connected,
+    _streams: Vec<Stream>,
+}
+
+impl Heard {
+    async fn new() -> Self {
+        let livekit = Sfu::start().await;
+        let server = server(Some(&livekit)).await;
+        let (group, people) = bridged(&server, ["alice", "bob", "ferry"]).await;
+        let streams = listening(&server, [&people[0], &people[1]]).await;
+        let call = new_id();
+        start(&server, &people[0], &group, call).await.ok::<CallState>();
+        join(&server, &people[1], &group, call).await.ok::<CallState>();
+        let (jwt, room) = mia(&server, &group).await;
+        let mia = Connected::by(&livekit.url(), &jwt).await;
+        let mut asks = asks(Some(group.id()), "PHONE");
+        (asks["user"], asks["identity"]) = (json!("@max:b.example"), json!(MAX));
+        let (_, given) = let_in(&server, DOOR, &asks).await;
+        let max = Connected::by(&livekit.url(), given["jwt"].as_str().unwrap()).await;
+        let mut talkers = Vec::new();
+        for who in &people[..2] {
+            let sfu = access(&server, who, &group, call).await;
+            talkers.push(Talker::start(who, sfu).await);
+            let body = json!({ "epoch": 1, "connected": [], "ready": { "published": true } });
+            ask(&server, who, &group, (call, "report"), body).await.ok::<CallState>();
+        }
+        let all = Self {
+            livekit,
+            server,
+            group,
+            people,
+            call,
+            room,
+            talkers,
+            mia,
+            max,
+            _streams: streams,
+        };
+        looks(&all.server).await;
+        all.later(2_000).await;
+        all.are(CallTopology::Sfu, 2, 2).await;
+        all
+    }
+
+    async fn later(&self, ms: u64) {
+        self.server.app.tick_calls().await.unwrap();
+        self.server.pass_ms(ms);
+        self.server.app.tick_rooms().await.unwrap();
+        self.server.app.tick_calls().await.unwrap();
+    }
+
+    async fn are(&self, topology: CallTopology, natives: usize, guests: usize) {
+        let now = state(&self.server, &self.people[0], &self.group, self.call).await;
+        let are = (now.topology, now.natives().count(), now.guests().count());
+        assert_eq!(are, (topology, natives, guests), "{now:#?}");
+    }
+
+    /// An admin takes Max out.
+    async fn max_is_taken_out(&mut self) {
+        let body = json!({"mirror": "@max:b.example", "device": "PHONE"});
+        let kicked = ask(&self.server, &self.people[0], &self.group, (self.call, "kick"), body);
+        kicked.await.ok::<CallState>();
+        looks(&self.server).await;
+        self.max.is_put_out().await;
+    }
+
+    /// He comes back, by what LiveKit gave him, and is put out.
+    async fn max_comes_back(&self) {
+        let token = self.livekit.token(&self.room, MAX);
+        let mut back = Connected::by(&self.livekit.url(), &token).await;
+        self.later(2_000).await;
+        back.is_put_out().await;
+    }
+
+    async fn room_now(&self) -> String {
+        room_for(&self.server, &self.people[0], &self.group, self.call).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_back_again_and_again_costs_the_call_its_room_and_nobody_his_place() {
+    let mut all = Heard::new().await;
+    all.max_is_taken_out().await;
+    all.max_comes_back().await;
+    assert_eq!(all.room_now().await, all.room);
+    all.max_comes_back().await;
+    let fresh = all.room_now().await;
+    assert_ne!(fresh, all.room);
+    // What he has leads nowhere any more.
+    assert_eq!(all.livekit.validates(&all.livekit.token(&all.room, MAX)).await, 404);
+    assert_eq!(all.livekit.rooms().await, std::slice::from_ref(&fresh));
+    // All are in the call as before; natives go there by themselves, and Mia when she asks again.
+    all.are(CallTopology::Sfu, 2, 1).await;
+    all.mia.is_put_out().await;
+    for (who, talker) in all.people.iter().zip(&mut all.talkers) {
+        talker.goes_anew(access(&all.server, who, &all.group, all.call).await).await;
+    }
+    let (jwt, room) = mia(&all.server, &all.group).await;
+    assert_eq!(room, fresh);
+    let _mia = Connected::by(&all.livekit.url(), &jwt).await;
+    for _ in 0..8 {
+        all.later(5_000).await;
+    }
+    all.are(CallTopology::Sfu, 2, 1).await;
+    assert_eq!(all.livekit.people(&fresh).await.len(), 3);
+    // Nothing is left of the old one.
+    let rooms = all.server.rows().await;
+    let rooms: Vec<_> = rooms.iter().filter(|row| row.starts_with("call_rooms")).collect();
+    assert!(rooms.len() == 1 && rooms[0].contains(&fresh), "{rooms:?}");
+    // Nor of either when the call is over.
+    let ended = ask(&all.server, &all.people[0], &all.group, (all.call, "end"), json!({})).await;
+    ended.ok::<CallState>();
+    all.livekit.until_rooms(&all.server, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_room_that_could_not_be_closed_is_closed_after_a_start() {
+    let mut all = Heard::new().await;
+    all.max_is_taken_out().await;
+    all.max_comes_back().await;
+    all.max_comes_back().await;
+    let fresh = all.room_now().await;
+    // As if the server had died between the two.
+    all.livekit.opens(&all.room).await;
+    let number = "(SELECT max(number) + 1 FROM calls)";
+    let sql = format!("INSERT INTO call_rooms (number, room) VALUES ({number}, '{}')", all.room);
+    all.server.change(&sql).await;
+    all.livekit.until_rooms(&all.server, &[fresh]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_call_that_is_sealed_nobody_has_to_go_for_a_strangers_sake() {
+    let mut all = Heard::new().await;
+    all.max_is_taken_out().await;
+    let gone = says(&all.group, false, None);
+    assert_eq!(attend(&all.server, DOOR, &gone).await.1["outcome"], "gone");
+    for _ in 0..4 {
+        all.max_comes_back().await;
+    }
+    assert_eq!(all.room_now().await, all.room);
+    all.are(CallTopology::Sfu, 2, 0).await;
 }

@@ -20,20 +20,26 @@ const LONG: Duration = Duration::from_mins(2);
 
 /// One device that says something.
 pub(super) struct Talker {
-    _inputs: mpsc::Sender<Input>,
+    inputs: mpsc::Sender<Input>,
     happened: mpsc::Receiver<Happened>,
     _running: JoinSet<()>,
 }
 
 impl Talker {
     /// Goes to LiveKit, and waits until what it says arrives there.
-    async fn start(who: &Person, sfu: CallSfu) -> Self {
+    pub(super) async fn start(who: &Person, sfu: CallSfu) -> Self {
         let settings = Settings { bind: ([127, 0, 0, 1], 0).into(), ..Settings::default() };
         let source = Source::tone(440).unwrap();
         let (mesh, inputs, happened) =
             Mesh::new(who.device(), settings, source, Sink::Nowhere).unwrap();
         let mut running = JoinSet::new();
         running.spawn(async move { mesh.run().await.unwrap() });
+        let mut talker = Self { inputs, happened, _running: running };
+        talker.goes(sfu).await;
+        talker
+    }
+
+    async fn goes(&mut self, sfu: CallSfu) {
         let access = Access {
             url: sfu.url,
             token: sfu.jwt.into(),
@@ -41,10 +47,14 @@ impl Talker {
             is_sealed: false,
             speaks: true,
         };
-        inputs.send(Input::Server(Some(Box::new(access)))).await.unwrap();
-        let mut talker = Self { _inputs: inputs, happened, _running: running };
-        talker.until(&Served::Published).await;
-        talker
+        self.inputs.send(Input::Server(Some(Box::new(access)))).await.unwrap();
+        self.until(&Served::Published).await;
+    }
+
+    /// Its room is gone, for which it asks where to go.
+    pub(super) async fn goes_anew(&mut self, sfu: CallSfu) {
+        self.until(&Served::Over(Over::RoomGone)).await;
+        self.goes(sfu).await;
     }
 
     async fn until(&mut self, served: &Served) {
