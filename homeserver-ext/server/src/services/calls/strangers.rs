@@ -23,8 +23,10 @@ const MOST_TIMES: u32 = 3;
 const MOST_RETURNS: u32 = 6;
 /// Names that are counted of one call.
 const MOST_NAMES: usize = 64;
-/// How long a call stays in its room at least: all of it have to go, and who may come in could have it so.
+/// How long a call stays in its second room at least, four times as long in each after that, up to the most: all
+/// of it have to go, and who may come in could have it so again and again.
 const STAYS_MS: u64 = 30_000;
+const STAYS_MOST_MS: u64 = 600_000;
 /// Lines of the log about one call within a minute.
 const MOST_LINES: u32 = 3;
 const MINUTE_MS: u64 = 60_000;
@@ -34,7 +36,8 @@ const MINUTE_MS: u64 = 60_000;
 pub(super) struct Seen {
     /// By what LiveKit calls him: how often, and what it called that visit.
     times: BTreeMap<String, (u32, String)>,
-    renewed: Option<Timestamp>,
+    /// When the call got its present room, where that is not its first, and how long it stays there at least, ms.
+    renewed: Option<(Timestamp, u64)>,
     /// Since when lines are counted, how many there were, and how many were not written.
     lines: (Timestamp, u32, u64),
 }
@@ -66,14 +69,15 @@ impl Seen {
         }
         let often = self.times.values().any(|(times, _)| *times >= MOST_TIMES);
         let returns: u32 = self.times.values().map(|(times, _)| times.saturating_sub(1)).sum();
-        let may = self.renewed.is_none_or(|at| at.plus_ms(STAYS_MS) <= now);
+        let may = self.renewed.is_none_or(|(at, stays)| at.plus_ms(stays) <= now);
         !strangers.is_empty() && may && (often || returns >= MOST_RETURNS)
     }
 
     /// It has another one, into which nobody has a token who may not.
     pub(super) fn renewed(&mut self, now: Timestamp) {
         self.times.clear();
-        self.renewed = Some(now);
+        let stays = self.renewed.map_or(STAYS_MS, |(_, stays)| (4 * stays).min(STAYS_MOST_MS));
+        self.renewed = Some((now, stays));
     }
 
     /// Whether a line is written now, and how many were not since the last.
@@ -156,11 +160,18 @@ mod tests {
         assert!(!seen.note(now, &[stranger("eve", 4)]));
         assert!(seen.note(now, &[stranger("eve", 5)]));
         seen.renewed(now);
-        let later = now.plus_ms(STAYS_MS);
-        for n in 6..9 {
-            assert!(!seen.note(later.minus_ms(1), &[stranger("eve", n)]));
+        let (mut renewed, mut visit) = (now, 6);
+        for stays in [30_000, 120_000, 480_000, 600_000, 600_000] {
+            let later = renewed.plus_ms(stays);
+            for _ in 0..3 {
+                assert!(!seen.note(later.minus_ms(1), &[stranger("eve", visit)]));
+                visit += 1;
+            }
+            assert!(seen.note(later, &[stranger("eve", visit)]));
+            visit += 1;
+            seen.renewed(later);
+            renewed = later;
         }
-        assert!(seen.note(later, &[stranger("eve", 9)]));
     }
 
     #[test]
