@@ -12,7 +12,10 @@ use causeway_protocol::{
 use causeway_store::Tx;
 use ed25519_dalek::{Signer as _, SigningKey};
 
-use super::{Machine, MachineError, OpError, Received, What, work::Work};
+use super::{
+    Machine, MachineError, OpError, Received, What,
+    work::{ASK_AWAY_MS, Work},
+};
 use crate::storage::{
     accounts::{self, Ask},
     groups as rows, invites,
@@ -234,6 +237,12 @@ impl Work<'_> {
         let name = row.account.as_str().as_bytes();
         if !accounts::was_asked(self.conn(), Ask::Account, name, row.at).await? {
             accounts::ask(self.conn(), Ask::Account, name, row.at).await?;
+            return Ok(Verdict::Wait);
+        }
+        if accounts::was_asked(self.conn(), Ask::Away, name, Timestamp(0)).await? {
+            // His server may be back; until it has said who he is he waits.
+            let since = now.minus_ms(ASK_AWAY_MS);
+            accounts::ask(self.conn(), Ask::Account, name, since).await?;
             return Ok(Verdict::Wait);
         }
         let seen = accounts::list(self.conn(), &row.account, &row.member).await?;

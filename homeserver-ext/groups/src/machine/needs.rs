@@ -117,6 +117,26 @@ impl Machine {
         }
         work.finish().await
     }
+
+    /// `GET accounts/{account}` came to nothing for these: their server did not answer, or not so that it can
+    /// be used. Nobody waits for it now, and nobody is judged by it.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn asked_in_vain(
+        &self,
+        tx: &mut Tx,
+        now: Timestamp,
+        those: &[AccountId],
+    ) -> Result<Vec<Received>, MachineError> {
+        let mut work = Work::new(self, tx, now);
+        for account in those {
+            work.learn(account, None).await?;
+            let name = account.as_str().as_bytes();
+            accounts::answered(work.conn(), Ask::Away, name, now).await?;
+        }
+        work.finish().await
+    }
 }
 
 impl Work<'_> {
@@ -269,6 +289,7 @@ impl Work<'_> {
     ) -> Result<(), MachineError> {
         let (name, now) = (account.as_str().as_bytes(), self.now);
         accounts::answered(self.conn(), Ask::Account, name, now).await?;
+        accounts::unasked(self.conn(), Ask::Away, name).await?;
         if let Some(answer) = answer.filter(|answer| answer.list.account == *account) {
             self.take_account(answer).await?;
         }

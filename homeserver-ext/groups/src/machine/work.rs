@@ -37,6 +37,9 @@ pub(super) const ASK_AGAIN_MS: u64 = 10 * 60_000;
 /// What the server will know soon is not asked again before this.
 pub(super) const ASK_SOON_MS: u64 = 5_000;
 
+/// Whose server said nothing of him is not asked for again before this, where somebody waits to be let in.
+pub(super) const ASK_AWAY_MS: u64 = 15_000;
+
 /// A chain of another device, and whether it has moved.
 pub(super) struct Slot {
     pub(super) chain: HeldChain,

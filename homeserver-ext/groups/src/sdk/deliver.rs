@@ -231,10 +231,11 @@ impl Client {
         let mut away = BTreeSet::new();
         for accounts in needs.accounts.chunks(ACCOUNTS_AT_ONCE) {
             let (mut answers, mut broken) = (Vec::with_capacity(accounts.len()), None);
+            let mut unanswered = Vec::new();
             for few in accounts.chunks(CALLS_AT_ONCE) {
                 let (in_vain, few): (Vec<_>, Vec<_>) =
                     few.iter().partition(|account| away.contains(account.server()));
-                answers.extend(in_vain.into_iter().map(|account| (account.clone(), None)));
+                unanswered.extend(in_vain.into_iter().cloned());
                 let asked = join_all(few.iter().map(|account| self.http.account(account))).await;
                 for (account, answer) in few.into_iter().zip(asked) {
                     let is_own = account.server() == self.me().account.server();
@@ -245,9 +246,13 @@ impl Client {
                         // says, or this one's operator of that.
                         Err(error) if error.is_of_another() => {
                             away.insert(account.server());
-                            None
+                            unanswered.push(account.clone());
+                            continue;
                         }
-                        Err(error) if !is_own && is_said_of_another(&error) => None,
+                        Err(error) if !is_own && is_said_of_another(&error) => {
+                            unanswered.push(account.clone());
+                            continue;
+                        }
                         Err(error) => {
                             broken = Some(error);
                             continue;
@@ -261,6 +266,8 @@ impl Client {
             }
             let mut tx = self.db.begin().await?;
             let freed = self.machine.learn_all(&mut tx, self.now(), &answers).await?;
+            self.keep(&mut tx, freed).await?;
+            let freed = self.machine.asked_in_vain(&mut tx, self.now(), &unanswered).await?;
             self.keep(&mut tx, freed).await?;
             tx.commit().await?;
             if let Some(error) = broken {

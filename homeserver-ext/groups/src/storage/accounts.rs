@@ -136,6 +136,8 @@ pub(crate) enum Ask {
     Heal,
     /// How many one-time keys the server has of this device.
     Count,
+    /// Never to be asked: an account of which its server said nothing when it was asked for last.
+    Away,
 }
 
 impl Ask {
@@ -145,6 +147,7 @@ impl Ask {
             Self::Claim => "claim",
             Self::Heal => "heal",
             Self::Count => "count",
+            Self::Away => "away",
         }
     }
 }
@@ -223,6 +226,16 @@ pub(crate) async fn answered_if_due(
         .bind(what.name())
         .bind(name)
         .bind(ms(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// It is as if it had never been asked.
+pub(crate) async fn unasked(conn: &mut Conn, what: Ask, name: &[u8]) -> Result<(), Error> {
+    sqlx::query("DELETE FROM asked WHERE what = $1 AND name = $2")
+        .bind(what.name())
+        .bind(name)
         .execute(conn)
         .await?;
     Ok(())

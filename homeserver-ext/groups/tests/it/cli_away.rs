@@ -61,6 +61,11 @@ impl Wire {
     fn lies(&self, status: u16, body: Value) {
         *self.lie.lock().unwrap() = Some((status, body));
     }
+
+    /// It does not any more.
+    fn is_honest(&self) {
+        *self.lie.lock().unwrap() = None;
+    }
 }
 
 impl Drop for Wire {
@@ -198,6 +203,50 @@ fn whatever_another_server_answers_stops_nobody_who_sends() {
         bob.ok(&["send", "team", &word]);
         assert!(began.elapsed() < Duration::from_secs(10), "{status} {body}");
         assert_eq!(texts(&alice.read()).last(), Some(&word), "{status} {body}");
+    }
+}
+
+#[test]
+fn who_asks_to_be_let_in_while_his_server_says_nothing_of_use_waits_until_it_does() {
+    let here = World::of(Server::among_others("a.example"));
+    let there = World::of(Server::among_others("b.example"));
+    let wire = Wire::between(&here.server, &there.server);
+    let [alice, _bob, _carol] = across(&here, &there);
+    let refusal = |code: &str| json!({"errcode": code, "error": "x"});
+    let answers = [
+        (200, json!({"no": "list"})),
+        (401, refusal("M_UNKNOWN_TOKEN")),
+        (403, refusal("M_FORBIDDEN")),
+        (429, refusal("M_LIMIT_EXCEEDED")),
+    ];
+    for (n, (status, body)) in answers.into_iter().enumerate() {
+        let dave = there.registered(&format!("dave{n}"));
+        let joined = alice.count("SELECT count(*) FROM joins");
+        let invite = alice.ok(&["invite", "create", "team"]);
+        dave.run(&["invite", "accept", "--wait", "0", invite[0]["link"].as_str().unwrap()]);
+        wire.lies(status, body);
+        let tail = alice.tail(&[]);
+        let waits = format!(
+            "SELECT count(*) FROM asked WHERE what = 'away' AND CAST(name AS TEXT) LIKE 'dave{n}%'"
+        );
+        let is_new = "SELECT count(*) FROM joins WHERE state = 'new'";
+        while alice.count("SELECT count(*) FROM joins") <= joined {}
+        tail.stop();
+        // It looks at who waits once more.
+        alice.ok(&["invite", "create", "team"]);
+        assert_eq!((alice.count(is_new), alice.count(&waits)), (1, 1), "{status}");
+        wire.is_honest();
+        // He is not asked for again for a while; then that has passed.
+        alice.meddle(&["UPDATE asked SET done_ms = 0 WHERE done_ms > 0"]);
+        let tail = alice.tail(&[]);
+        while alice.count(is_new) == 1 {}
+        tail.stop();
+        assert_eq!(alice.count(&waits), 0);
+        let word = format!("welcome {n}");
+        alice.ok(&["send", "team", &word]);
+        let mut tail = dave.tail(&[]);
+        tail.until(|line| line["body"] == json!(word));
+        tail.stop();
     }
 }
 

@@ -130,11 +130,14 @@ impl Servers {
         let mut all = Vec::new();
         for Replica { name, waiting, .. } in replicas {
             let Some((known, _)) = self.of_name((db, now), &name).await? else { continue };
+            // Nothing is put into the line of one that is not to be spoken with, so nothing waits there.
+            let is_stopped = matches!(known.state, State::Paused | State::Denied);
+            let since = known.waits_since.or(known.paused);
             all.push(GroupServer {
                 server: name,
                 waiting,
-                silent: waiting > 0 && is_silent(known.waits_since, now),
-                waits_since_ms: known.waits_since.filter(|_| waiting > 0),
+                silent: waiting > 0 && (is_stopped || is_silent(known.waits_since, now)),
+                waits_since_ms: since.filter(|_| waiting > 0),
                 heard_ms: (known.heard.0 > 0).then_some(known.heard),
             });
         }

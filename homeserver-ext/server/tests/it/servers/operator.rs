@@ -1,6 +1,6 @@
 //! What the operator sees of other servers, and does about them.
 
-use causeway_protocol::link::Call;
+use causeway_protocol::{api::GroupServers, link::Call};
 use causeway_server::{TokenHash, admin::behind_token};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -45,6 +45,9 @@ async fn nothing_passes_while_it_is_paused_and_all_of_it_afterwards() {
     // What is said on either side is taken, and stays where it is; also after a restart.
     alice.say(&here, &group, &["one", "two"]).await;
     carol.say(&there, &group, &["three"]).await;
+    let servers = alice.get(&here, &format!("/groups/{}/servers", group.id())).await;
+    let GroupServers { servers, .. } = servers.ok();
+    assert!(servers[0].silent && servers[0].waits_since_ms.is_some(), "who says it is told");
     drop(wire);
     let here = restarted(here, "a.example").await;
     assert_eq!(other(&here).await["state"], "paused");
