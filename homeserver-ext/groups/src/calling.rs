@@ -20,5 +20,6 @@ mod saying;
 mod words;
 
 pub use guest::{guest_of, stand_in};
+pub(crate) use known::is_muted_by_another;
 pub use participant::Participant;
 pub use words::{Command, Ending, JoinError, Told, Wish};

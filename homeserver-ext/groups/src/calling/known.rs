@@ -143,7 +143,11 @@ impl Known {
         }
         let was_next = now.version == self.state.version + 1;
         let was_in = self.mine().is_some();
+        let was_muted = self.mine().map(|it| it.muted);
         self.state = now;
+        let mine = self.mine();
+        self.muted |=
+            mine.is_some_and(|mine| is_muted_by_another(was_muted, self.muted, mine.muted));
         if self.state.topology == CallTopology::Ended {
             return Some(Heard::Over);
         }
@@ -198,6 +202,11 @@ impl Known {
     fn mine(&self) -> Option<&CallParticipant> {
         self.state.natives().find(|it| it.device == self.me)
     }
+}
+
+/// Whether somebody who may has muted this device: it was not, as it wished, and now it is.
+pub(crate) fn is_muted_by_another(was: Option<bool>, wished: bool, now: bool) -> bool {
+    was == Some(false) && !wished && now
 }
 
 #[cfg(test)]
@@ -273,6 +282,39 @@ mod tests {
         assert_eq!(known.hear(state(6, &[2])), Some(Heard::Left));
         assert_eq!(known.ask(), None);
     }
+
+    #[test]
+    fn whom_somebody_mutes_he_holds_to_it_until_he_says_otherwise() {
+        let said = |version, muted| {
+            let mut state = state(version, &[1, 2]);
+            let CallMember::Native(mine) = &mut state.participants[0] else { panic!("a guest") };
+            mine.muted = muted;
+            state
+        };
+        let mut known = Known::new(device(1), said(4, false), false);
+        known.hear(said(5, true));
+        assert!(known.muted);
+        assert_eq!(known.ask(), None);
+        known.muted = false;
+        assert_eq!(known.ask(), Some(Ask::Set(false, false)));
+        // Which is on its way.
+        known.hear(said(6, true));
+        assert!(!known.muted);
+        known.hear(said(7, false));
+        assert_eq!(known.ask(), None);
+        let rows = [
+            (None, false, true, false),
+            (Some(false), false, true, true),
+            (Some(false), false, false, false),
+            (Some(false), true, true, false),
+            (Some(true), false, true, false),
+            (Some(true), true, true, false),
+        ];
+        for (was, wished, now, is) in rows {
+            assert_eq!(is_muted_by_another(was, wished, now), is, "{was:?} {wished} {now}");
+        }
+    }
+
     #[test]
     fn the_server_for_calls_is_spoken_of_once_in_each_epoch() {
         use crate::calls::Served;

@@ -404,7 +404,11 @@ impl Participant {
     }
 
     async fn hear(&mut self, state: CallState) {
+        let was_muted = self.known.muted;
         let Some(heard) = self.known.hear(state) else { return };
+        if self.known.muted != was_muted {
+            self.input(Input::Mute(self.known.muted)).await;
+        }
         self.moving.hear(self.known.state());
         self.look_at = Instant::now() + LOOK_EVERY;
         self.tell(Told::State(Box::new(self.state().clone()))).await;

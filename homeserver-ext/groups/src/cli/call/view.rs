@@ -19,7 +19,7 @@ use super::{
     tell::{CLEAR, CUT, NOT_TAKEN, SPEAKS, kbps},
 };
 use crate::{
-    calling::{Command, Told, stand_in},
+    calling::{Command, Told, is_muted_by_another, stand_in},
     calls::{Brought, Happened, Over, Served},
 };
 
@@ -53,6 +53,14 @@ impl View {
             Told::State(state) => {
                 self.ways.retain(|device, _| state.natives().any(|it| it.device == *device));
                 self.is_clear &= state.topology != CallTopology::Mesh;
+                let muted = |state: &CallState| {
+                    state.natives().find(|it| it.device == self.me).map(|it| it.muted)
+                };
+                let (was, now) = (muted(&self.state), muted(state));
+                if now.is_some_and(|now| is_muted_by_another(was, self.muted, now)) {
+                    self.muted = true;
+                    self.notice = "Somebody who may has muted you".to_owned();
+                }
                 self.state = (**state).clone();
             }
             Told::Sound(Happened::Connected(device)) => drop(self.ways.insert(*device, true)),

@@ -235,7 +235,7 @@ pub(super) async fn mute(
     Query(whom): Query<Whom>,
 ) -> Result<StatusCode, Problem> {
     let (livekit, now) = (api.livekit.as_deref(), api.clock.now());
-    calls::mute(&api.db, livekit, now, (call, whom.who()?)).await?;
+    calls::mute((&api.db, &api.live), livekit, now, (call, whom.who()?)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

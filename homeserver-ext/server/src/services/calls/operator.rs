@@ -7,7 +7,7 @@ use causeway_protocol::{
 };
 use causeway_store::Db;
 
-use super::{KICKED_MS, MAX_KICKED};
+use super::{KICKED_MS, MAX_KICKED, time};
 use crate::{
     calls as change,
     gateway::livekit::{LiveKit, SfuError},
@@ -132,7 +132,7 @@ pub(super) fn note_kicked(row: &mut Row, who: &Who, now: Timestamp) {
 
 /// Mutes what somebody sends through LiveKit; he may go on by himself.
 pub(crate) async fn mute(
-    db: &Db,
+    (db, live): (&Db, &Live),
     livekit: Option<&LiveKit>,
     now: Timestamp,
     (call, who): (CallId, Who),
@@ -150,7 +150,29 @@ pub(crate) async fn mute(
     drop(read);
     let row = found.ok_or(Refused::NotInCall)?;
     let livekit = livekit.filter(|_| row.kept.call.has_room()).ok_or(WishError::NotThere)?;
-    if mute_there(livekit, now, &row, &who).await? { Ok(()) } else { Err(WishError::NotThere) }
+    if !mute_there(livekit, now, &row, &who).await? {
+        return Err(WishError::NotThere);
+    }
+    Ok(note_muted((db, live), now, (row.number, &who)).await?)
+}
+
+/// Writes down that a native was muted, by which all know it and his client holds to it: what he sends by another
+/// connection, to another room for example, LiveKit has not muted.
+pub(super) async fn note_muted(
+    (db, live): (&Db, &Live),
+    now: Timestamp,
+    (call, who): (i64, &Who),
+) -> Result<(), storage::Error> {
+    let Who::Native(device) = who else { return Ok(()) };
+    let mut tx = db.begin().await?;
+    let Some(mut row) = calls::by_number(tx.conn(), call).await? else { return Ok(()) };
+    let person = row.kept.people.get_mut(device).filter(|it| !it.muted);
+    let Some(person) = person else { return Ok(()) };
+    person.muted = true;
+    let before = row.kept.call.version;
+    row.kept.call.version += 1;
+    row.kept.out.clear();
+    time::put(tx, live, now, (&row, before)).await
 }
 
 /// Mutes it; whether there was anything.

@@ -316,7 +316,7 @@ async fn note_strangers(
         return Ok(false);
     };
     // What is sealed he cannot open, and nobody has to go anew for that.
-    let its = (row.number, &*room);
+    let its = (row.number, &*room, seen.most().unwrap_or_default());
     let is_new =
         row.is_clear() && strangers::renew((among.db, among.live), livekit, among.now, its).await?;
     if is_new {

@@ -9,7 +9,7 @@ use causeway_protocol::{
 };
 
 use super::{CallError, Of, operator};
-use crate::{gateway::livekit::LiveKit, quota::CallShares};
+use crate::{gateway::livekit::LiveKit, quota::CallShares, storage::calls};
 
 /// Who that is.
 pub(super) fn who(whom: &CallWhom) -> Who {
@@ -65,5 +65,7 @@ pub(crate) async fn mute(
     if !operator::mute_there(livekit, of.now, &row, &who).await? {
         return Err(CallError::NotThere);
     }
-    Ok(row.state())
+    operator::note_muted((of.db, of.live), of.now, (row.number, &who)).await?;
+    let now = calls::by_number(of.db.read().await?.conn(), row.number).await?;
+    Ok(now.unwrap_or(row).state())
 }

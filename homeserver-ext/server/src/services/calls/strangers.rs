@@ -73,6 +73,11 @@ impl Seen {
         !strangers.is_empty() && may && (often || returns >= MOST_RETURNS)
     }
 
+    /// Who came most often, as LiveKit calls him.
+    pub(super) fn most(&self) -> Option<&str> {
+        self.times.iter().max_by_key(|(_, (times, _))| *times).map(|(name, _)| &**name)
+    }
+
     /// It has another one, into which nobody has a token who may not.
     pub(super) fn renewed(&mut self, now: Timestamp) {
         self.times.clear();
@@ -101,7 +106,7 @@ pub(super) async fn renew(
     (db, live): (&Db, &Live),
     livekit: &LiveKit,
     now: Timestamp,
-    (call, room): (i64, &str),
+    (call, room, by): (i64, &str, &str),
 ) -> Result<bool, storage::Error> {
     let fresh = next_room::drawn()?;
     // Whoever asks finds it, and nobody has to wait for it.
@@ -128,6 +133,7 @@ pub(super) async fn renew(
     metrics::counter!("causeway_sfu_rooms_renewed_total").increment(1);
     tracing::warn!(
         room,
+        by,
         "somebody came back into a room of LiveKit's again and again: its call has another"
     );
     // If that fails the next look does it.
@@ -159,6 +165,7 @@ mod tests {
         assert!(!seen.note(now, &[stranger("eve", 3)]));
         assert!(!seen.note(now, &[stranger("eve", 4)]));
         assert!(seen.note(now, &[stranger("eve", 5)]));
+        assert_eq!(seen.most(), Some("eve"));
         seen.renewed(now);
         let (mut renewed, mut visit) = (now, 6);
         for stays in [30_000, 120_000, 480_000, 600_000, 600_000] {

@@ -211,6 +211,10 @@ async fn the_operator_mutes_takes_out_and_moves() {
     assert_eq!(livekit.muted(&five.room()).await, 0);
     assert_eq!(send(format!("mute?device={fifth}")).await.0, 204);
     assert_eq!(livekit.muted(&five.room()).await, 1);
+    // All know it, and his client holds to it.
+    let state = five.state(&server).await;
+    let muted = state.natives().filter(|it| it.muted).map(|it| it.device);
+    assert_eq!(muted.collect::<Vec<_>>(), [fifth]);
     for what in ["mute", "kick"] {
         assert_eq!(send(format!("{what}?device={other}")).await.0, 404, "{what}");
     }
