@@ -59,7 +59,7 @@ impl View {
                 let (was, now) = (muted(&self.state), muted(state));
                 if now.is_some_and(|now| is_muted_by_another(was, self.muted, now)) {
                     self.muted = true;
-                    self.notice = "Somebody who may has muted you".to_owned();
+                    "Somebody who may has muted you".clone_into(&mut self.notice);
                 }
                 self.state = (**state).clone();
             }
