@@ -163,6 +163,12 @@ impl World {
         self.keys.remove(&self.devices[who].id());
     }
 
+    /// The server, or another one that it asked, gives out keys of `of` as those of `who`.
+    pub(crate) fn with_keys_of(&mut self, who: usize, of: usize) {
+        let keys = self.keys[&self.devices[of].id()].clone();
+        self.keys.insert(self.devices[who].id(), keys);
+    }
+
     pub(crate) async fn learn(&mut self, who: usize, account: &AccountId) {
         let now = self.time();
         let answer = self.accounts.get(account).cloned().map(Into::into);

@@ -143,3 +143,14 @@ async fn what_is_kept_for_who_is_not_reached_is_let_go_of_after_a_week() {
     tx.commit().await.unwrap();
     assert_eq!(world.count(ALICE, kept).await, 0);
 }
+
+#[tokio::test]
+async fn a_one_time_key_that_is_another_devices_makes_no_session_and_holds_up_nobody() {
+    let (mut world, group) = garden(&["alice", "bob", "carol"]).await;
+    world.with_keys_of(BOB, CAROL);
+    world.send(ALICE, group, "one").await;
+    let sessions = "SELECT COUNT(DISTINCT peer) FROM olm_sessions";
+    assert_eq!(world.count(ALICE, sessions).await, 1);
+    world.sync(CAROL).await;
+    assert_eq!(world.devices[CAROL].texts(), ["one"]);
+}
