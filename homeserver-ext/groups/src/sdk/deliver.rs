@@ -244,12 +244,10 @@ impl Client {
                         Err(CallError::Refused { status: 404, .. }) => None,
                         // Who is there holds up nobody, and is asked for again later: whatever his server
                         // says, or this one's operator of that.
-                        Err(error) if error.is_of_another() => {
-                            away.insert(account.server());
-                            unanswered.push(account.clone());
-                            continue;
-                        }
                         Err(error) if !is_own && is_said_of_another(&error) => {
+                            if error.is_of_another() {
+                                away.insert(account.server());
+                            }
                             unanswered.push(account.clone());
                             continue;
                         }
