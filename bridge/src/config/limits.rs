@@ -115,7 +115,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 0,
-            connections_per_address: 64,
+            connections_per_address: 256,
             requests: Rate { per_minute: 60_000, burst: 10_000 },
             registrations: Rate { per_minute: 6, burst: 60 },
             logins: Rate { per_minute: 60, burst: 300 },

@@ -237,6 +237,20 @@ fn count(tx: &mut Tx, state: &CallState, kept: &Kept) {
     });
 }
 
+/// Closes the room in which those of Matrix wait for the group's next call, which gets another: one of them may
+/// not wait there any more, and LiveKit takes no token back. Whether there was one.
+pub(crate) async fn close_waiting(
+    (tx, live): (&mut Tx, &Live),
+    group: GroupRow,
+) -> Result<bool, storage::Error> {
+    let Some(room) = group_rooms::of(tx.conn(), group).await? else { return Ok(false) };
+    group_rooms::forget(tx.conn(), group).await?;
+    let number = mailbox::take_numbers(tx.conn(), 1).await?;
+    call_rooms::put(tx.conn(), number, &room).await?;
+    live.call_moved(tx, number);
+    Ok(true)
+}
+
 /// An op went through: whoever does not count any more leaves the call, and a group that is closed has
 /// none. `by` signed it.
 pub(crate) async fn follow_op(
@@ -248,7 +262,7 @@ pub(crate) async fn follow_op(
     let bridge = |roster: &Roster| roster.bridge().map(|(member, _)| *member);
     if bridge(before).is_some() && (bridge(before) != bridge(after) || after.closed()) {
         // Whoever waits there may not be of a room of the group's any more.
-        group_rooms::forget(of.0.conn(), group).await?;
+        close_waiting((&mut *of.0, of.1), group).await?;
     }
     let Some(mut row) = calls::running(of.0.conn(), group).await? else { return Ok(()) };
     let before = row.kept.call.version;

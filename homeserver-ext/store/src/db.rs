@@ -41,6 +41,9 @@ const LOG_BYTES: u64 = 16_384_000;
 const PAGE_BYTES: u32 = 1_024;
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 256;
+/// How long another process is waited for. SQLite asks now and then whether it is done, so that one which
+/// commits without a pause on a slow disk may be met in the middle of each time.
+pub(crate) const OTHERS: Duration = Duration::from_secs(30);
 
 /// How to open a database.
 #[derive(Debug, Clone)]
@@ -351,7 +354,7 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
         .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(OTHERS)
         .foreign_keys(true)
         .statement_cache_capacity(PREPARED)
         .pragma("journal_size_limit", "67108864")
@@ -392,7 +395,7 @@ async fn look(options: &Options<'_>) -> Result<bool, OpenCause> {
     let read_only = SqliteConnectOptions::new()
         .filename(&options.path)
         .read_only(true)
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(OTHERS)
         .disable_statement_logging();
     let mut conn = read_only.connect().await?;
     let is_behind = migrate::pending(&mut conn, options.schemas).await;

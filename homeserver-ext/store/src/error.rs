@@ -17,8 +17,8 @@ pub enum Error {
     /// It is committed, and the count beside the file does not say so: do not act on it, read it.
     #[error("the count beside the database cannot be written")]
     Count(#[source] Arc<std::io::Error>),
-    /// Another process has been writing for longer than the busy timeout of 5 s; try again.
-    #[error("the database is busy: another process has been writing to it for 5 s")]
+    /// Another process has been writing for longer than the busy timeout of 30 s; try again.
+    #[error("the database is busy: another process has been writing to it for 30 s")]
     Busy,
     /// Others have been reading for so long that no connection became free; try again.
     #[error("every reading connection of the database has been in use for 30 s")]

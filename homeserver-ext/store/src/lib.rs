@@ -20,6 +20,7 @@ mod readers;
 mod room;
 mod script;
 pub mod small_file;
+mod turn;
 mod tx;
 mod wake;
 mod write_probe;

@@ -13,6 +13,8 @@ use std::{
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
+use crate::turn::Turns;
+
 /// Who else may open the database while this process has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
@@ -59,6 +61,7 @@ pub(crate) struct Held {
     file: File,
     mode: Lock,
     after_crash: bool,
+    turns: Option<Turns>,
 }
 
 /// What came of asking for the lock.
@@ -89,7 +92,8 @@ pub(crate) fn take(db: &Path, mode: Lock) -> io::Result<Taken> {
     match locked {
         Ok(()) => {
             let after_crash = mode == Lock::Exclusive && !said.is_empty();
-            Ok(Taken::Ours(Held { file, mode, after_crash }))
+            let turns = if mode == Lock::Shared { Turns::beside(db) } else { None };
+            Ok(Taken::Ours(Held { file, mode, after_crash, turns }))
         }
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(Taken::Theirs(
             Holder::parse(&said).unwrap_or(Holder { pid: 0, program: String::new() }),
@@ -108,6 +112,11 @@ impl Held {
     /// Whether the last exclusive holder did not stop in order.
     pub(crate) fn after_crash(&self) -> bool {
         self.after_crash
+    }
+
+    /// Whose turn it is to write, where others share the database.
+    pub(crate) const fn turns(&self) -> Option<&Turns> {
+        self.turns.as_ref()
     }
 
     /// Notes that this process has it.

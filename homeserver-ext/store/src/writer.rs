@@ -31,6 +31,7 @@ use crate::{
     keeper::Keeper,
     lock::Held,
     script::{Broken, Rows},
+    turn::Turns,
     tx::{Ask, Closer, Ended, Member, Turn, Tx, Way},
     wake::Topics,
 };
@@ -47,6 +48,9 @@ const MANY: usize = 32;
 
 /// Opens the outer transaction, and the first one in it.
 const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT tx";
+/// Each by itself, where other processes wait in turns.
+const BEGIN_ALONE: &str = "BEGIN IMMEDIATE";
+const FIRST: &str = "SAVEPOINT tx";
 /// Ends one transaction well, and opens the next.
 const NEXT: &str = "RELEASE tx; SAVEPOINT tx";
 
@@ -165,7 +169,8 @@ pub(crate) async fn write(
         if keeper.look() {
             shorten(&conn).await;
         }
-        (next, closed) = batch(&conn, first, &mut asks, (&topics, &tally), &mut keeper).await;
+        let told = (&*topics, &*tally, lock.turns());
+        (next, closed) = batch(&conn, first, &mut asks, told, &mut keeper).await;
     }
     if let Some(turn) = next {
         turn.refuse(Error::Closed);
@@ -196,12 +201,21 @@ async fn batch(
     conn: &Arc<Mutex<Conn>>,
     first: Turn,
     asks: &mut Asks,
-    (topics, tally): (&Topics, &Tally),
+    (topics, tally, turns): (&Topics, &Tally, Option<&Turns>),
     keeper: &mut Keeper,
 ) -> (Option<Turn>, Option<Closer>) {
+    let mut before = BEGIN;
+    if let Some(turns) = turns {
+        let turn = turns.take().await;
+        if let Err(error) = run(conn, BEGIN_ALONE).await {
+            first.refuse(not_begun(conn, keeper, error).await);
+            return (None, None);
+        }
+        drop(turn);
+        before = FIRST;
+    }
     let (mut next, mut closed) = (Some(first), None);
     let mut members = Vec::new();
-    let mut before = BEGIN;
     let mut lent = 0;
     let mut failed = None;
     while let Some(Turn { script, way }) = next.take() {

@@ -66,17 +66,11 @@ pub(super) async fn tell(spine: &Spine, book: &mut Book) -> bool {
         let told = match said {
             InCall::Attends(said) => {
                 book.attended(&said);
-                // Who leaves a room whose group does not call leaves no call.
-                let is_about = said.device.is_some() || book.calls.contains_key(&said.group);
-                if is_about {
-                    let own = super::focus(spine, book, said.focus.is_some()).await;
-                    // Where the homeserver names none nobody knows which is ours.
-                    let is_other = |focus: &String| own.as_ref().is_some_and(|own| own != focus);
-                    let focus = said.focus.clone().filter(is_other);
-                    door.attend(&attends(spine, said, focus)).await
-                } else {
-                    Ok(())
-                }
+                let own = super::focus(spine, book, said.focus.is_some()).await;
+                // Where the homeserver names none nobody knows which is ours.
+                let is_other = |focus: &String| own.as_ref().is_some_and(|own| own != focus);
+                let focus = said.focus.clone().filter(is_other);
+                door.attend(&attends(spine, said, focus)).await
             }
             InCall::Moment(moment) => match book.says(spine, moment) {
                 Some(says) => door.says(&says).await,

@@ -228,10 +228,14 @@ pub(super) async fn refusal(status: StatusCode, answer: Response) -> CallError {
 }
 
 fn refused(status: StatusCode, said: ErrorBody) -> CallError {
+    let error = match said.server {
+        Some(server) => format!("{server} says: {}", said.error),
+        None => said.error,
+    };
     CallError::Refused {
         status: status.as_u16(),
         errcode: said.errcode,
-        error: said.error,
+        error,
         taken: said.accepted.into_iter().map(|one| one.id).collect(),
     }
 }

@@ -185,7 +185,7 @@ pub enum Refused {
     #[error("this call is full: {0} take part, wait until one leaves")]
     Full(usize),
     /// Again in half a minute.
-    #[error("{0} others are about to come into this call: try again in half a minute")]
+    #[error("{} about to come into this call: try again in half a minute", more(*.0))]
     TooManyExpected(usize),
     /// The two are connected, or have not tried for long enough, or the call switched too often.
     #[error("there is no reason yet to move this call to the server")]
@@ -193,6 +193,10 @@ pub enum Refused {
     /// Wait until it has moved, or some have left.
     #[error("no mesh can carry this call now: {0} take part, and it may be on its way")]
     NoMesh(usize),
+}
+
+fn more(count: usize) -> String {
+    if count == 1 { "one more is".to_owned() } else { format!("{count} more are") }
 }
 
 fn people(count: usize) -> String {

@@ -205,6 +205,10 @@ impl Call {
         self.held = false;
         match self.topology {
             Topology::Mesh | Topology::Shrink => {}
+            // For them it would stay, or come back at once.
+            Topology::Prepare | Topology::Sfu if !self.needs_sfu() && !self.expected.is_empty() => {
+                return Err(Refused::TooManyExpected(self.expected.len()));
+            }
             // It falls back by itself.
             Topology::Prepare if !self.needs_sfu() => {}
             Topology::Sfu if !self.needs_sfu() && self.sfu_down.is_none() => self.shrink(now),

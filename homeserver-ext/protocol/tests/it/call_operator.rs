@@ -72,6 +72,30 @@ fn a_move_that_fails_or_cannot_be_leaves_the_call_where_it_is() {
 }
 
 #[test]
+fn while_one_of_matrix_is_awaited_no_call_is_sent_to_the_mesh() {
+    let guest = Who::Matrix("@mia:b.example".to_owned(), "PHONE".to_owned());
+    let mut two = call(2, ALL);
+    two.apply(Event::Expect(guest.clone()), Timestamp(0)).unwrap();
+    assert_eq!(two.topology, Topology::Prepare);
+    let before = two.clone();
+    assert_eq!(two.apply(Event::ToMesh, Timestamp(0)), Err(Refused::TooManyExpected(1)));
+    assert_eq!(two, before);
+    let mut two = call(2, ALL);
+    two.apply(Event::ToSfu, Timestamp(0)).unwrap();
+    all_ready(&mut two, Timestamp(1_000));
+    two.apply(Event::Tick, Timestamp(3_000)).unwrap();
+    two.apply(Event::Expect(guest), Timestamp(4_000)).unwrap();
+    let before = two.clone();
+    assert_eq!(two.apply(Event::ToMesh, Timestamp(5_000)), Err(Refused::TooManyExpected(1)));
+    assert_eq!(two, before);
+    // He did not come.
+    let later = Timestamp(4_000).plus_ms(u64::try_from(rules::EXPECTED.as_millis()).unwrap());
+    two.apply(Event::Tick, later).unwrap();
+    two.apply(Event::ToMesh, later).unwrap();
+    assert_eq!(two.topology, Topology::Shrink);
+}
+
+#[test]
 fn whoever_is_taken_out_may_come_back() {
     let mut call = call(3, ALL);
     let kicked = call.apply(Event::Kick(native(2)), Timestamp(0)).unwrap();

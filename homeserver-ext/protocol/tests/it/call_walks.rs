@@ -125,6 +125,14 @@ impl World {
         if fell && carried {
             self.failed = self.failed.max(self.now + MAKING);
         }
+        if fell {
+            // Who came on the way to the SFU, and stays, connects now.
+            for (n, it) in &mut self.clients {
+                if before.participants.get(&who(*n)).is_some_and(|it| !it.in_mesh) {
+                    it.making = self.now + MAKING;
+                }
+            }
+        }
         true
     }
 

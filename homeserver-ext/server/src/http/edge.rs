@@ -25,7 +25,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -50,6 +50,12 @@ const REQUEST: Duration = Duration::from_mins(2);
 /// Longest that nothing of an answer is read, where more of it waits to be written. Streams have a
 /// shorter patience of their own.
 const READER: Duration = Duration::from_secs(30);
+/// Longest that somebody is listened to who is not let in, and is told so.
+const OUTSIDE: Duration = Duration::from_secs(2);
+/// So many of them at once; further ones are told nothing.
+const MOST_OUTSIDE: usize = 32;
+/// When whoever was not let in may try again, milliseconds.
+const LATER_MS: u64 = 2_000;
 /// Most bytes of a head.
 const HEAD_BYTES: usize = 64 * 1_024;
 /// Before the next look at a listener that takes nobody, for want of descriptors as a rule.
@@ -102,6 +108,7 @@ impl Edge {
     ) {
         let edge = Arc::new(self);
         let mut connections = JoinSet::new();
+        let outside = Arc::new(Semaphore::new(MOST_OUTSIDE));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -122,6 +129,10 @@ impl Edge {
                 Err(limit) => {
                     edge.hits.note(edge.clock.now(), limit, &Household::from(peer.ip()));
                     tracing::debug!(listener = edge.door.name(), %peer, limit, "not let in");
+                    if let Ok(place) = Arc::clone(&outside).try_acquire_owned() {
+                        connections.spawn(turned_away(socket, limit, place));
+                    }
+                    while connections.try_join_next().is_some() {}
                     continue;
                 }
             };
@@ -200,6 +211,23 @@ impl Edge {
                 response
             }
         }
+    }
+}
+
+/// Answers whatever is asked that nobody more is let in.
+async fn turned_away(socket: TcpStream, limit: &'static str, _place: OwnedSemaphorePermit) {
+    let service = service_fn(move |_: hyper::Request<Incoming>| async move {
+        let text = format!(
+            "so many connections are open that no more are let in for now (`{limit}` of the server)"
+        );
+        Ok::<_, Infallible>(ApiError::later(text, LATER_MS).into_response())
+    });
+    let mut told = http1::Builder::new();
+    let told = told.keep_alive(false).max_header_size(HEAD_BYTES);
+    if let Ok(Err(error)) =
+        timeout(OUTSIDE, told.serve_connection(TokioIo::new(socket), service)).await
+    {
+        tracing::trace!(%error, "a connection broke off");
     }
 }
 

@@ -76,10 +76,15 @@ pub(crate) async fn list(
     Ok(row)
 }
 
-/// A device has a mailbox from now on, where it has none.
+/// A device has a mailbox from now on, where it has none. What groups already name it for is in it: a server
+/// that was put back learns of it from their rosters before its account lists it again.
 pub(super) async fn give_mailbox(conn: &mut Conn, device: DeviceRow) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO mailboxes (device, acked_seq) SELECT $1, last FROM numbers WHERE TRUE
+        "INSERT INTO mailboxes (device, acked_seq)
+         SELECT d.device, COALESCE((SELECT min(g.after_seq) FROM group_devices g
+            WHERE d.server IS NULL AND g.until_epoch IS NULL
+            AND g.device_id = d.device_id AND g.member_id = d.member_id), n.last)
+         FROM devices d CROSS JOIN numbers n WHERE d.device = $1
          ON CONFLICT (device) DO NOTHING",
     )
     .bind(device)

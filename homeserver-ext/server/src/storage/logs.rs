@@ -10,7 +10,7 @@ use causeway_store::Conn;
 use super::{Error, GroupRow, ms, number};
 
 /// What a row takes beside what an op says, in bytes.
-const ROW_BYTES: u64 = 128;
+const ROW_BYTES: u64 = 300;
 
 /// How much something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -149,6 +149,7 @@ pub(crate) async fn forget(
         sqlx::query("DELETE FROM events_gone WHERE grp = $1"),
         sqlx::query("DELETE FROM replicas WHERE grp = $1"),
         sqlx::query("DELETE FROM relay_rooms WHERE grp = $1"),
+        sqlx::query("DELETE FROM waiting_guests WHERE grp = $1"),
         sqlx::query("DELETE FROM group_rooms WHERE grp = $1"),
     ] {
         of_it.bind(group).execute(&mut *conn).await?;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{At, BackupError, Step, Watch, place};
 use crate::{
+    db::OTHERS,
     engine::Conn,
     migrate::{self, Schema},
     open_error::OpenCause,
@@ -170,7 +171,7 @@ async fn read_only(path: &Path) -> Result<Conn, OpenCause> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(OTHERS)
         .disable_statement_logging();
     Ok(options.connect().await?)
 }

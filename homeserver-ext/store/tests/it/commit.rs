@@ -1,7 +1,10 @@
 use std::{
     collections::BTreeSet,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
 };
 
@@ -291,6 +294,44 @@ async fn what_another_process_writes_is_waited_for() {
     add(&mut two, "two").await.unwrap();
     two.commit().await.unwrap();
     assert_eq!(all(&here).await, ["one", "two"]);
+}
+
+/// By itself SQLite would have the second wait for hundreds of commits of the first, or in vain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_a_process_that_commits_without_a_pause_another_has_its_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let here = open(&path, Lock::Shared).await.unwrap();
+    let there = open(&path, Lock::Shared).await.unwrap();
+    let commits = Arc::new(AtomicUsize::new(0));
+    let mut loops = tokio::task::JoinSet::new();
+    loops.spawn({
+        let commits = Arc::clone(&commits);
+        async move {
+            for n in 0.. {
+                let mut tx = here.begin().await.unwrap();
+                for part in 0..50 {
+                    add(&mut tx, &format!("{n}.{part}")).await.unwrap();
+                }
+                tx.commit().await.unwrap();
+                commits.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    while commits.load(Ordering::Relaxed) == 0 {
+        assert!(loops.try_join_next().is_none());
+        tokio::task::yield_now().await;
+    }
+    let mut waited = 0;
+    for n in 0..40 {
+        let before = commits.load(Ordering::Relaxed);
+        let mut tx = there.begin().await.unwrap();
+        waited += commits.load(Ordering::Relaxed) - before;
+        add(&mut tx, &n.to_string()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert!(loops.try_join_next().is_none());
+    assert!(waited <= 40 * 5, "{waited} commits of the first went before 40 of the second");
 }
 
 proptest::proptest! {

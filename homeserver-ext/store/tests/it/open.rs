@@ -207,7 +207,7 @@ async fn the_file_is_as_safe_as_it_says() {
         pragmas
             .push(row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string()));
     }
-    assert_eq!(pragmas, ["wal", "2", "1", "5000", "67108864"]);
+    assert_eq!(pragmas, ["wal", "2", "1", "30000", "67108864"]);
     drop(tx);
     let mut read = db.read().await.unwrap();
     sqlx::query("DELETE FROM notes").execute(read.conn()).await.unwrap_err();

@@ -73,12 +73,12 @@ impl From<WishError> for Problem {
             WishError::Refused(Refused::NoMesh(_)) => Self::Conflict(
                 "more take part than talk directly, or the call is on its way: again when it is not",
             ),
-            WishError::Refused(
-                Refused::NoNeed
-                | Refused::Full(_)
-                | Refused::TooManyExpected(_)
-                | Refused::StaleEpoch(..),
-            ) => Self::Conflict("the call is in no state for that: look at it again"),
+            WishError::Refused(Refused::TooManyExpected(_)) => Self::Conflict(
+                "somebody of Matrix is about to come into the call: again in half a minute",
+            ),
+            WishError::Refused(Refused::NoNeed | Refused::Full(_) | Refused::StaleEpoch(..)) => {
+                Self::Conflict("the call is in no state for that: look at it again")
+            }
             WishError::NotThere => Self::Conflict("nothing of that device passes LiveKit"),
             WishError::Storage(error) => error.into(),
         }

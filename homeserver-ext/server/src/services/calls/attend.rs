@@ -28,6 +28,7 @@ use crate::{
     quota::CallShares,
     storage::{
         calls::{self, Row},
+        group_rooms,
         groups::{self, Group},
     },
 };
@@ -73,7 +74,7 @@ pub(crate) enum Attended {
     Awaited,
     /// The group is called.
     Began,
-    /// He is out of it.
+    /// He is out of it, or out of the room where he may have waited for it.
     Gone,
 }
 
@@ -137,6 +138,15 @@ async fn judged(
         (None, Some(device), Some(begins)) if says.is_in => {
             let asked = (says, device.as_str(), begins);
             begin((tx, live), with, now, &group, asked).await
+        }
+        // Of Matrix he is in no call that anybody was told of, and may wait for one all the same.
+        (None, None, _) if !says.is_in => {
+            if !group_rooms::may_wait(tx.conn(), group.row, &says.user).await? {
+                return Ok(Attended::Nothing);
+            }
+            let is_gone = change::close_waiting((&mut tx, live), group.row).await?;
+            tx.commit().await?;
+            Ok(if is_gone { Attended::Gone } else { Attended::Nothing })
         }
         (Some(_) | None, _, _) => Ok(Attended::Nothing),
     }

@@ -138,7 +138,7 @@ pub(crate) async fn let_in(
         let is_still = if let Some(row) = &row {
             await_him((db, live), (now, here), (row.number, &room), asks).await?
         } else {
-            where_to(db, here, asks).await?.1 == room
+            where_to(db, here, asks).await?.1 == room && waits(db, asks, &room).await?
         };
         if is_still {
             let jwt = livekit.guest_token(&room, &asks.identity, asks.publish);
@@ -173,6 +173,16 @@ async fn where_to(
     let room = next_room::of_next_call(tx.conn(), group.row).await?;
     tx.commit().await?;
     Ok((None, room))
+}
+
+/// Writes down that he may wait in that room; false where the next call has another by now.
+async fn waits(db: &Db, asks: &GuestAsks, room: &str) -> Result<bool, GuestError> {
+    let Some(group) = asks.group else { return Ok(true) };
+    let mut tx = db.begin_growing().await?;
+    let Some(group) = groups::by_id(tx.conn(), group).await? else { return Ok(true) };
+    let is_so = group_rooms::lets_in(tx.conn(), group.row, room, &asks.user).await?;
+    tx.commit().await?;
+    Ok(is_so)
 }
 
 /// The call of his group, if it began when the bridge of `here` was there. Where this server has not heard of

@@ -193,7 +193,11 @@ async fn look(
             call_rooms::is_of_another(among.db.read().await?.conn(), &room, call).await?;
         let closed = match among.livekit {
             Some(_) if is_shared => true,
-            Some(livekit) if is_there => livekit.close(among.now, &room).await.is_ok(),
+            Some(livekit) if is_there => {
+                // Who comes in that moment makes it anew: it is gone when the next look does not find it.
+                let _ = livekit.close(among.now, &room).await;
+                false
+            }
             Some(_) => there.is_ok(),
             None => true,
         };

@@ -128,7 +128,8 @@ impl Person {
     pub(crate) async fn login(&self, server: &Server) -> Answer {
         let nonce: LoginNonce =
             server.send(Method::POST, "/login/nonce", None, b"{}".to_vec()).await.ok();
-        let signature = sign(&self.key, &login_bytes(SERVER, &self.device(), &nonce.nonce));
+        let bytes = login_bytes(self.account.server(), &self.device(), &nonce.nonce);
+        let signature = sign(&self.key, &bytes);
         let request = LoginRequest { device_id: self.device(), nonce: nonce.nonce, signature };
         server.send(Method::POST, "/login", None, json(&request)).await
     }

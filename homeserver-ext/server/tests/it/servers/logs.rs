@@ -84,8 +84,8 @@ async fn of_groups_in_which_nobody_here_is_little_is_kept_and_for_an_hour() {
         give(&server, &mut peer, &mut group, (&mallory, &Body::Add(all))).await;
         give(&server, &mut peer, &mut group, (&mallory, &out)).await;
     }
-    assert_eq!(count(&server, "ops:").await, 1 + 2 * 3);
-    assert_eq!(count(&server, "group_devices:").await, 1 + 5 * 64 * 3);
+    assert_eq!(count(&server, "ops:").await, 1 + 2 * 2);
+    assert_eq!(count(&server, "group_devices:").await, 1 + 5 * 64 * 2);
     let limited = other(&server).await["limited"].as_u64().unwrap();
     assert!(limited > 0);
     // Nor by ever more groups.

@@ -20,7 +20,7 @@ use super::{
 use crate::harness::{Group, Person, Server, random, text};
 
 /// How far an envelope came at one device, and why it did not.
-async fn state(
+pub(super) async fn state(
     server: &Server,
     who: &Person,
     id: EnvelopeId,
@@ -31,7 +31,7 @@ async fn state(
     (of.state, of.reason)
 }
 
-async fn until(
+pub(super) async fn until(
     server: &Server,
     who: &Person,
     (id, whom): (EnvelopeId, &Person),

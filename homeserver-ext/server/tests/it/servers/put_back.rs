@@ -1,10 +1,10 @@
 //! A server whose database was put back from a copy, and the other, which has what it lost.
 
 use causeway_protocol::{
-    api::GroupHead,
+    api::{AccountDevices, DeliveryState, GroupHead, Session},
     ids::{Epoch, ItemId, RosterHash, ServerLinkId, StreamId, text_of},
     link::{Answer, Call, Had, Head, Item, Tell},
-    roster::{Body, Policy},
+    roster::{Body, Devices, Policy},
 };
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use super::{
     given_again::until_taken,
     groups::{ops, post_at, texts, until_epoch, with_carol},
     peer::Peer,
+    progress::{state, until},
     restarted, started_again, two,
     wire::{Wire, hand_in},
 };
@@ -174,6 +175,41 @@ async fn a_replica_that_lost_a_whole_group_has_it_again_with_the_first_word() {
     assert_eq!(texts(&there, &carol, 2).await, ["one", "two"]);
     carol.say(&there, &group, &["back"]).await;
     assert_eq!(texts(&here, &alice, 1).await, ["back"]);
+}
+
+#[tokio::test]
+async fn a_device_that_was_linked_after_the_copy_has_what_came_before_it_was_listed_again() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let mut group = with_carol(&here, &alice, &carol).await;
+    until_epoch(&there, &carol, &group).await;
+    copy(&there).await;
+    let phone = carol.second_device(&there).await;
+    let both = Devices { version: phone.list.version, ids: phone.list.devices.clone() };
+    post_at(&there, &carol, &mut group, &Body::Devices(both)).await.ok::<GroupHead>();
+    until_epoch(&here, &alice, &group).await;
+    let one = alice.say(&here, &group, &["one"]).await.accepted[0].id;
+    until(&here, &alice, (one, &phone), DeliveryState::Relayed).await;
+    drop(wire);
+    let there = put_back(there, OTHER).await;
+    let _wire = Wire::between(&here, &there);
+    until_epoch(&there, &carol, &group).await;
+    assert_eq!(texts(&there, &carol, 1).await, ["one"]);
+    let mut records = vec![carol.record.clone(), phone.record.clone()];
+    records.sort_by_key(|record| record.device_id);
+    let listed = AccountDevices { list: phone.list.clone(), devices: records };
+    carol.put(&there, "/account/devices", &listed).await.done();
+    // What its server tells of the other device it does not tell of this one.
+    let two = alice.say(&here, &group, &["two"]).await.accepted[0].id;
+    assert_eq!(texts(&there, &carol, 1).await, ["two"]);
+    until(&here, &alice, (two, &carol), DeliveryState::Acked).await;
+    until(&here, &alice, (two, &phone), DeliveryState::Relayed).await;
+    assert_eq!(state(&here, &alice, one, phone.device()).await.0, DeliveryState::Relayed);
+    let session: Session = phone.login(&there).await.ok();
+    let phone = phone.with_token(session.access_token);
+    assert_eq!(texts(&there, &phone, 2).await, ["one", "two"]);
+    until(&here, &alice, (two, &phone), DeliveryState::Acked).await;
+    assert_eq!(state(&here, &alice, one, phone.device()).await.0, DeliveryState::Acked);
 }
 
 #[tokio::test]

@@ -103,6 +103,32 @@ async fn who_waits_for_the_groups_call_is_in_its_room() {
 }
 
 #[tokio::test]
+async fn who_leaves_the_matrix_room_does_not_wait_for_the_groups_call() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, _]) = bridged(&server, ["alice", "ferry"]).await;
+    let _streams = listening(&server, [&alice]).await;
+    let (jwt, room) = mia(&server, &group).await;
+    let mut phone = Connected::by(&livekit.url(), &jwt).await;
+    // She hangs up what nobody else hears of.
+    assert_eq!(attend(&server, DOOR, &says(&group, false, None)).await.1["outcome"], "nothing");
+    livekit.until_rooms(&server, std::slice::from_ref(&room)).await;
+    // Nor does somebody who goes take anything from those who wait.
+    let leaves = json!({"group": group.id(), "user": "@max:b.example", "is_in": false});
+    assert_eq!(attend(&server, DOOR, &leaves).await.1["outcome"], "nothing");
+    let leaves = json!({"group": group.id(), "user": "@mia:b.example", "is_in": false});
+    assert_eq!(attend(&server, DOOR, &leaves).await.1["outcome"], "gone");
+    livekit.until_rooms(&server, &[]).await;
+    phone.is_put_out().await;
+    let again = livekit.token(&room, "@mia:b.example:PHONE");
+    assert_eq!(livekit.validates(&again).await, 404);
+    assert_eq!(attend(&server, DOOR, &leaves).await.1["outcome"], "nothing");
+    let left = |row: &String| row.starts_with("call_rooms") || row.starts_with("waiting_guests");
+    assert!(!server.rows().await.iter().any(left));
+    assert_ne!(mia(&server, &group).await.1, room);
+}
+
+#[tokio::test]
 async fn a_group_that_gets_another_bridge_gets_another_room() {
     let livekit = Sfu::start().await;
     let server = server(Some(&livekit)).await;
