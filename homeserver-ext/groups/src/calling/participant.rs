@@ -39,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(20);
 const SAME_AGAIN: Duration = Duration::from_secs(5);
 /// What waits to be told; sound goes on where it is full.
 const TOLD: usize = 256;
+/// How often a call is begun, or come into, while others end theirs.
+const TRIES: usize = 3;
 /// How long leaving may take: whoever cannot be told finds out by himself.
 const LEAVING: Duration = Duration::from_secs(5);
 
@@ -84,6 +86,14 @@ enum Step {
     Late,
 }
 
+/// The call that runs in a group, with this device in it.
+async fn joined(client: &Client, group: GroupId, caps: &JoinCall) -> Result<CallState, JoinError> {
+    let newest = client.http().calls(group, None, 1).await?.calls.into_iter().next();
+    let running = newest.filter(|call| call.topology != CallTopology::Ended);
+    let call = running.ok_or(JoinError::None)?.call;
+    Ok(client.http().join_call((group, call), caps).await?)
+}
+
 impl Participant {
     /// Begins a call in a group, or comes into the one that somebody else has begun.
     ///
@@ -102,13 +112,21 @@ impl Participant {
             caps: coming.caps.caps.clone(),
             may_degrade: coming.caps.may_degrade,
         };
-        match client.http().start_call(group, &asked).await {
-            Ok(state) => Self::new(client, state, coming).await,
-            Err(error) if error.is_refusal("DEV_CAUSEWAY_CALL_EXISTS") => {
-                Self::join_with(client, group, coming).await
+        for _ in 0..TRIES {
+            match client.http().start_call(group, &asked).await {
+                Ok(state) => return Self::new(client, state, coming).await,
+                Err(error) if error.is_refusal("DEV_CAUSEWAY_CALL_EXISTS") => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
+            // It may end before this device is in it, as where who began it has no sound.
+            match joined(client, group, &coming.caps).await {
+                Ok(state) => return Self::new(client, state, coming).await,
+                Err(JoinError::None) => {}
+                Err(JoinError::Call(error)) if error.is_refusal("DEV_CAUSEWAY_CALL_ENDED") => {}
+                Err(error) => return Err(error),
+            }
         }
+        Err(JoinError::None)
     }
 
     /// Comes into the call that runs in a group.
@@ -120,18 +138,8 @@ impl Participant {
         group: GroupId,
         wish: Wish,
     ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
-        Self::join_with(client, group, Coming::new(client, group, wish)).await
-    }
-
-    async fn join_with(
-        client: &Client,
-        group: GroupId,
-        coming: Coming,
-    ) -> Result<(Self, mpsc::Receiver<Told>), JoinError> {
-        let newest = client.http().calls(group, None, 1).await?.calls.into_iter().next();
-        let running = newest.filter(|call| call.topology != CallTopology::Ended);
-        let call = running.ok_or(JoinError::None)?.call;
-        let state = client.http().join_call((group, call), &coming.caps).await?;
+        let coming = Coming::new(client, group, wish);
+        let state = joined(client, group, &coming.caps).await?;
         Self::new(client, state, coming).await
     }
 
