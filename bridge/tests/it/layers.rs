@@ -23,6 +23,7 @@ pub(crate) const CRATES: [Crate; 5] = [
     Crate {
         src: "homeserver-ext/store/src",
         layers: &[
+            &["turn"],
             &["engine", "error", "lock", "wake", "count", "room", "small_file"],
             &["open_error", "keeper", "script"],
             &["migrate", "tx"],

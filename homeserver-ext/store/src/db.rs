@@ -26,6 +26,7 @@ use crate::{
     readers::{Read, Readers},
     room::{self, Room},
     script::{Rows, Script},
+    turn::OTHERS,
     tx::{Ask, Turn, Tx, Way},
     wake::{Listener, Topics},
     writer::{self, Tally},
@@ -41,9 +42,6 @@ const LOG_BYTES: u64 = 16_384_000;
 const PAGE_BYTES: u32 = 1_024;
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 256;
-/// How long another process is waited for. SQLite asks now and then whether it is done, so that one which
-/// commits without a pause on a slow disk may be met in the middle of each time.
-pub(crate) const OTHERS: Duration = Duration::from_secs(30);
 
 /// How to open a database.
 #[derive(Debug, Clone)]

@@ -14,8 +14,8 @@ use std::{
 use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::time::{Instant, sleep};
 
-use crate::db::OTHERS;
-
+/// How long another process is waited for that does not go on.
+pub(crate) const OTHERS: Duration = Duration::from_secs(30);
 /// Between looks whether it is free: at first, and at most.
 const SOON: Duration = Duration::from_millis(1);
 const LATER: Duration = Duration::from_millis(10);

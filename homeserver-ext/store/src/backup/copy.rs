@@ -12,10 +12,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{At, BackupError, Step, Watch, place};
 use crate::{
-    db::OTHERS,
     engine::Conn,
     migrate::{self, Schema},
     open_error::OpenCause,
+    turn::OTHERS,
 };
 
 /// Between looks at how far the copies are.
