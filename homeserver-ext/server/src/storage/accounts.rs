@@ -74,7 +74,7 @@ pub(crate) async fn lists_since(
 
 /// How long after this database was put back groups may name accounts that it lost, milliseconds: as long
 /// as anything is kept of what they said.
-const PUT_BACK_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+pub(super) const PUT_BACK_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Notes that this database was put back.
 pub(crate) async fn put_back(conn: &mut Conn, now: Timestamp) -> Result<(), causeway_store::Error> {

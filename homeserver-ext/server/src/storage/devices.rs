@@ -6,7 +6,7 @@ use causeway_protocol::{
 };
 use causeway_store::{Conn, Script};
 
-use super::{DeviceRow, Error, ms, name_of, number};
+use super::{DeviceRow, Error, accounts::PUT_BACK_MS, ms, name_of, number};
 
 /// A device that this server knows.
 #[derive(Debug, Clone)]
@@ -93,6 +93,33 @@ pub(super) async fn give_mailbox(conn: &mut Conn, device: DeviceRow) -> Result<(
     Ok(())
 }
 
+/// A group names a device of an account here that was linked after the copy from which this database was put back
+/// not long ago: what is for it waits until its account lists it again.
+pub(crate) async fn know_lost(
+    conn: &mut Conn,
+    now: Timestamp,
+    account: &AccountId,
+    device: &DeviceOf,
+) -> Result<(), Error> {
+    let row: Option<DeviceRow> = sqlx::query_scalar(
+        "INSERT INTO devices (device_id, member_id, account, record, listed)
+         SELECT $1, $2, $3, '', FALSE
+         WHERE EXISTS (SELECT 1 FROM put_back WHERE at_ms > $4)
+            AND EXISTS (SELECT 1 FROM accounts WHERE account = $3 AND member_id = $2)
+         ON CONFLICT (device_id) DO NOTHING RETURNING device",
+    )
+    .bind(device.device_id.as_ref())
+    .bind(device.member_id.as_ref())
+    .bind(account.as_str())
+    .bind(ms(now.minus_ms(PUT_BACK_MS)))
+    .fetch_optional(&mut *conn)
+    .await?;
+    match row {
+        Some(row) => give_mailbox(conn, row).await,
+        None => Ok(()),
+    }
+}
+
 /// Takes all devices of an account off its list; those without a place on the next list lose
 /// their tokens with [`log_out_unlisted`].
 pub(crate) async fn unlist_all(conn: &mut Conn, account: &AccountId) -> Result<(), Error> {
@@ -139,6 +166,7 @@ pub(crate) async fn former(
 ) -> Result<Vec<DeviceRecord>, Error> {
     let rows: Vec<String> = sqlx::query_scalar(
         "SELECT record FROM devices WHERE account = $1 AND listed = FALSE AND member_id = $2
+            AND record <> ''
          ORDER BY device DESC LIMIT $3",
     )
     .bind(account.as_str())

@@ -15,7 +15,7 @@ use crate::{
     calls,
     live::{Live, News},
     storage::{
-        self, GroupRow,
+        self, GroupRow, devices,
         groups::{self, Group},
         invites,
         logs::{self, Size},
@@ -36,7 +36,7 @@ pub(super) async fn begin(
     let row = groups::insert(tx.conn(), op, roster, seq, creator).await?;
     count(tx.conn(), now, (here, creator.server()), row, (op, roster)).await?;
     let come: Vec<DeviceOf> = roster.devices().collect();
-    know(tx.conn(), (here, creator.server()), row, (roster, &come)).await?;
+    know(tx.conn(), now, (here, creator.server()), row, (roster, &come)).await?;
     mailbox::put_op(tx.conn(), seq, row, op.epoch()).await?;
     let mut news = News::default();
     news.op(seq, row, come);
@@ -67,7 +67,7 @@ pub(super) async fn go_on(
     let home = groups::home(tx.conn(), group.head.group).await?;
     let home = home.as_deref().unwrap_or(here);
     count(tx.conn(), now, (here, home), group.row, (op, after)).await?;
-    know(tx.conn(), (here, home), group.row, (after, &changed)).await?;
+    know(tx.conn(), now, (here, home), group.row, (after, &changed)).await?;
     if !is_home {
         forget_gone(tx.conn(), group.row, (before, after)).await?;
     }
@@ -105,18 +105,21 @@ async fn count(
     logs::add(conn, (group, home), Size::of(op), (!is_named).then_some(now)).await
 }
 
-/// Has devices of other servers known that are in a group now, as far as those have shown them, and their
-/// servers as those to be given its ops by its home, and to be shown this server's accounts by others.
+/// Has devices known that are in a group now: of this server, those that it lost; of other servers,
+/// as far as those have shown them, and their servers as those to be given its ops by its home, and to be shown
+/// this server's accounts by others.
 async fn know(
     conn: &mut Conn,
+    now: Timestamp,
     (here, home): (&str, &str),
     group: GroupRow,
-    (roster, devices): (&Roster, &[DeviceOf]),
+    (roster, changed): (&Roster, &[DeviceOf]),
 ) -> Result<(), storage::Error> {
-    for device in devices {
+    for device in changed {
         let Some(member) = roster.member(&device.member_id) else { continue };
         let its = member.account.server();
         if its == here {
+            devices::know_lost(conn, now, &member.account, device).await?;
             continue;
         }
         let server = servers::row(conn, its).await?;

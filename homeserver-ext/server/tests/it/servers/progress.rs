@@ -84,7 +84,7 @@ async fn ended(server: &Server, who: &Person) -> Vec<Vec<u8>> {
     ended
 }
 
-fn for_devices(group: &Group, who: &Person, whom: &[&Person]) -> Submission {
+pub(super) fn for_devices(group: &Group, who: &Person, whom: &[&Person]) -> Submission {
     let pieces = whom.iter().map(|whom| (whom.device(), Piece(vec![1, 2, 3]))).collect();
     let to = SubmittedTo::Devices(pieces);
     let epoch = group.roster.epoch().0;

@@ -1,7 +1,8 @@
 //! A server whose database was put back from a copy, and the other, which has what it lost.
 
 use causeway_protocol::{
-    api::{AccountDevices, DeliveryState, GroupHead, Session},
+    api::{Accepted, AccountAnswer, AccountDevices, DeliveryState, GroupHead, Session},
+    envelope::Kind,
     ids::{Epoch, ItemId, RosterHash, ServerLinkId, StreamId, text_of},
     link::{Answer, Call, Had, Head, Item, Tell},
     roster::{Body, Devices, Policy},
@@ -13,7 +14,7 @@ use super::{
     given_again::until_taken,
     groups::{ops, post_at, texts, until_epoch, with_carol},
     peer::Peer,
-    progress::{state, until},
+    progress::{for_devices, state, until},
     restarted, started_again, two,
     wire::{Wire, hand_in},
 };
@@ -188,6 +189,8 @@ async fn a_device_that_was_linked_after_the_copy_has_what_came_before_it_was_lis
     let both = Devices { version: phone.list.version, ids: phone.list.devices.clone() };
     post_at(&there, &carol, &mut group, &Body::Devices(both)).await.ok::<GroupHead>();
     until_epoch(&here, &alice, &group).await;
+    let pieces = vec![for_devices(&group, &alice, &[&carol, &phone])];
+    let pieces = alice.submit(&here, pieces).await.ok::<Accepted>().accepted[0].id;
     let one = alice.say(&here, &group, &["one"]).await.accepted[0].id;
     until(&here, &alice, (one, &phone), DeliveryState::Relayed).await;
     drop(wire);
@@ -207,9 +210,23 @@ async fn a_device_that_was_linked_after_the_copy_has_what_came_before_it_was_lis
     assert_eq!(state(&here, &alice, one, phone.device()).await.0, DeliveryState::Relayed);
     let session: Session = phone.login(&there).await.ok();
     let phone = phone.with_token(session.access_token);
-    assert_eq!(texts(&there, &phone, 2).await, ["one", "two"]);
+    let (mut stream, mut kinds) = (phone.stream(&there).await, Vec::new());
+    while kinds.len() < 3 {
+        let row = stream.next().await;
+        stream.ack(row.seq.0).await;
+        if row.envelope.kind != Kind::Roster {
+            kinds.push((row.envelope.kind, row.envelope.piece.is_some()));
+        }
+    }
+    drop(stream);
+    assert_eq!(kinds, [(Kind::Fanout, true), (Kind::Message, false), (Kind::Message, false)]);
     until(&here, &alice, (two, &phone), DeliveryState::Acked).await;
-    assert_eq!(state(&here, &alice, one, phone.device()).await.0, DeliveryState::Acked);
+    for id in [pieces, one] {
+        assert_eq!(state(&here, &alice, id, phone.device()).await.0, DeliveryState::Acked);
+    }
+    // What it was called meanwhile is nothing that anybody is shown.
+    let shown: AccountAnswer = alice.get(&here, &format!("/accounts/{}", carol.account)).await.ok();
+    assert_eq!(shown.devices.len(), 2);
 }
 
 #[tokio::test]
