@@ -268,7 +268,9 @@ impl Client {
 
     /// The mailbox; it connects when it is first asked for rows.
     pub fn stream(&self) -> Stream {
-        Stream::new(self.http.clone()).that_tells(Arc::clone(&self.has_parked))
+        Stream::new(self.http.clone())
+            .that_tells(Arc::clone(&self.has_parked))
+            .that_hurries(self.calls.clone())
     }
 
     /// Opens rows of the mailbox and keeps what was in them, in one commit.

@@ -147,8 +147,10 @@ impl Carrying {
             Served::Published => self.published = true,
             Served::Over(why) if *why != Over::Left => {
                 self.published = false;
-                self.way =
-                    if why.may_come_back() { Way::None } else { Way::Refused(why.to_string()) };
+                // The home takes out who was lost, and he may be back in the call by now; who was put out of that
+                // is given no access.
+                let may = why.may_come_back() || *why == Over::Removed;
+                self.way = if may { Way::None } else { Way::Refused(why.to_string()) };
             }
             // Where it left there is none to be made.
             Served::Over(_)
@@ -307,7 +309,7 @@ pub(super) mod tests {
         for (over, again) in [
             (Over::RoomGone, true),
             (Over::Unreachable, true),
-            (Over::Removed, false),
+            (Over::Removed, true),
             (Over::NotUnderstood, false),
         ] {
             let mut it = Carrying::new(DeviceId::new([1; 32]));

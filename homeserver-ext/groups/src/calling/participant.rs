@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use zeroize::Zeroizing;
 
@@ -41,6 +41,7 @@ const SAME_AGAIN: Duration = Duration::from_secs(5);
 const TOLD: usize = 256;
 /// How often a call is begun, or come into, while others end theirs.
 const TRIES: usize = 3;
+const BETWEEN: Duration = Duration::from_millis(400);
 /// How long leaving may take: whoever cannot be told finds out by himself.
 const LEAVING: Duration = Duration::from_secs(5);
 
@@ -112,7 +113,9 @@ impl Participant {
             caps: coming.caps.caps.clone(),
             may_degrade: coming.caps.may_degrade,
         };
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
+            // What is begun by others at the same moment may not be there yet.
+            sleep(u32::try_from(tried).unwrap_or(0) * BETWEEN).await;
             match client.http().start_call(group, &asked).await {
                 Ok(state) => return Self::new(client, state, coming).await,
                 Err(error) if error.is_refusal("DEV_CAUSEWAY_CALL_EXISTS") => {}

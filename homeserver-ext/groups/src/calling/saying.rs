@@ -1,5 +1,6 @@
 //! What is told to the devices of a call: to each in order, to several at once, and to none for ever. Only
-//! a frame key is tried for as long as this device's own server is away: nothing newer comes in its place.
+//! a frame key is tried for as long as this device's own server is away, or asks to wait: nothing newer comes in its
+//! place.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,6 +27,8 @@ const MOST: usize = 64;
 /// How long it is tried to tell a device of which this one may not have heard yet.
 const TRIES_FOR: Duration = Duration::from_secs(10);
 const TRIES_EVERY: Duration = Duration::from_secs(1);
+/// How long a server that asks to be left alone is, at most.
+const LONGEST: Duration = Duration::from_secs(10);
 /// How long a server that does not answer is asked to take a key, before that is known here.
 const KEY_INSISTS: Duration = Duration::from_secs(2);
 
@@ -91,10 +94,15 @@ impl Sayings {
     pub(super) async fn next(&mut self) -> Option<Said> {
         let (to, saying, done) = self.going.next().await?;
         let key = saying.key;
-        let is_away = || done.as_ref().is_err_and(SignalError::is_away);
-        let is_held = self.goes_on && key.is_some() && is_away();
-        if is_held {
-            self.go(to, saying, TRIES_EVERY);
+        let later = match &done {
+            Err(error) if error.is_away() => Some(TRIES_EVERY),
+            Err(error) => error.asked_to_wait().map(|wait| wait.clamp(TRIES_EVERY, LONGEST)),
+            Ok(()) => None,
+        };
+        let later = later.filter(|_| self.goes_on && key.is_some());
+        let is_held = later.is_some();
+        if let Some(later) = later {
+            self.go(to, saying, later);
         } else {
             match self.waiting.get_mut(&to).and_then(VecDeque::pop_front) {
                 Some(saying) => self.go(to, saying, Duration::ZERO),
@@ -195,6 +203,8 @@ mod tests {
     struct Front {
         posted: Mutex<Vec<Vec<u8>>>,
         is_away: AtomicBool,
+        /// It lets nobody more in for now.
+        is_full: AtomicBool,
     }
 
     impl Front {
@@ -216,6 +226,11 @@ mod tests {
             }
             if self.is_away.load(SeqCst) {
                 return None;
+            }
+            if self.is_full.load(SeqCst) {
+                let later = "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nretry-after: 1\r\n\
+                             connection: close\r\n\r\n";
+                return client.write_all(later.as_bytes()).await.ok();
             }
             // One request on each connection, so that each is seen.
             let line = bytes.iter().position(|byte| *byte == b'\n')? + 1;
@@ -291,7 +306,16 @@ mod tests {
             assert!(said.is_held && said.key == Some(1), "{:?}", said.done);
         }
         let tried = front.posted.lock().unwrap().len();
+        front.is_full.store(true, SeqCst);
         front.is_away.store(false, SeqCst);
+        loop {
+            let said = sayings.next().await.unwrap();
+            assert!(said.is_held && said.key == Some(1), "{:?}", said.done);
+            if said.done.as_ref().is_err_and(|error| error.asked_to_wait().is_some()) {
+                break;
+            }
+        }
+        front.is_full.store(false, SeqCst);
         while let Some(said) = sayings.next().await {
             assert!(said.is_held || said.done.is_ok(), "{:?}", said.done);
         }

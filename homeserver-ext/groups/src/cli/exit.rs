@@ -15,6 +15,8 @@ const SHOWS_ADMINS: &str = "`causeway-client member list` shows who is.";
 const SHOWS_GROUPS: &str = "`causeway-client group list` shows your groups.";
 const AGAIN: &str = "Run the same command again: it starts from the newest roster.";
 const NOT_TWICE: &str = "Run the same command again: what was done already is not done twice.";
+const STOPPED: &str = "A program of this home may have been stopped in the middle of a write (`fuser` on its \
+                       client.db names them): let it go on (`fg`) or end it. Then run the same command again.";
 /// Of what should not be.
 const BROKEN: &str = "CAUSEWAY_LOG=debug says more. A home that is damaged comes back with \
                       `causeway-client backup restore`, or as a new device with `recover`.";
@@ -194,7 +196,11 @@ fn refusal(errcode: &str) -> (Option<&'static str>, &'static str) {
 
 impl From<causeway_store::Error> for Failure {
     fn from(error: causeway_store::Error) -> Self {
-        Self::failed(format!("this home's database: {error}")).next(BROKEN)
+        let next = match error {
+            causeway_store::Error::Busy => STOPPED,
+            _ => BROKEN,
+        };
+        Self::failed(format!("this home's database: {error}")).next(next)
     }
 }
 
@@ -260,6 +266,7 @@ impl From<SdkError> for Failure {
                 Self::failed(said).next("Run the same command again when the server has shown it.")
             }
             SdkError::Seal(error) => error.into(),
+            SdkError::Store(causeway_store::Error::Busy) => Self::failed(said).next(STOPPED),
             SdkError::Op(OpError::Machine(_))
             | SdkError::Invite(InviteRefused::Machine(_))
             | SdkError::Machine(_)

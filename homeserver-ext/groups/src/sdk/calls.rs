@@ -72,6 +72,16 @@ impl SignalError {
         let Self::Sdk(SdkError::Call(error)) = self else { return false };
         error.is_own_away()
     }
+
+    /// How long this device's own server asks to be left alone, if it does.
+    pub(crate) fn asked_to_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Sdk(SdkError::Call(CallError::RetryAfter { ms, server: None, .. })) => {
+                Some(Duration::from_millis(*ms))
+            }
+            Self::Nobody | Self::Contended | Self::Sdk(_) => None,
+        }
+    }
 }
 
 impl Calls {
@@ -104,6 +114,11 @@ impl Calls {
         waiting.attending.retain(|(_, to)| !to.is_closed());
         waiting.attending.push((group, to));
         news
+    }
+
+    /// Whether this device takes part in one.
+    pub(super) fn is_attended(&self) -> bool {
+        self.waiting().attending.iter().any(|(_, to)| !to.is_closed())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

@@ -28,6 +28,9 @@ use zeroize::Zeroizing;
 use super::call::{CallError, answer, asked, body, broken_off, chain, not_sent, refusal, sent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that are kept for later, and for how long.
+const IDLE: usize = 2;
+const IDLE_FOR: Duration = Duration::from_secs(10);
 /// For a whole call, its answer included: 4 MiB in a minute.
 const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// A `.well-known` file is a few lines; whatever is longer is something else.
@@ -454,6 +457,9 @@ pub(super) fn client_builder() -> ClientBuilder {
         // A proxy that is good for calls may well hold streams up.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
+        // A server lets in so many of one address, and others are there as well.
+        .pool_max_idle_per_host(IDLE)
+        .pool_idle_timeout(IDLE_FOR)
         .user_agent(concat!("causeway/", env!("CARGO_PKG_VERSION")))
 }
 

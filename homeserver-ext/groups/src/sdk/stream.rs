@@ -33,6 +33,7 @@ use super::{
     Taken,
     backoff::Backoff,
     call::{CallError, STUCK, chain},
+    calls::Calls,
     http::Http,
 };
 
@@ -47,6 +48,8 @@ const QUIET: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Quiet after which rows that could not be kept are asked for again.
 const LOOK_ON: Duration = Duration::from_millis(500);
+/// Longest wait before it connects again where its device is in a call: after 15 s it is put out of that.
+const IN_A_CALL: Duration = Duration::from_secs(4);
 
 type Socket = WebSocketStream<Upgraded>;
 
@@ -84,6 +87,7 @@ pub struct Stream {
     told: Arc<AtomicBool>,
     /// How long to wait before rows that could not be kept are asked for again.
     stalls: Backoff,
+    calls: Calls,
 }
 
 impl Stream {
@@ -106,7 +110,15 @@ impl Stream {
             parking: Parking::Never,
             told: Arc::default(),
             stalls: Backoff::default(),
+            calls: Calls::default(),
         }
+    }
+
+    /// The same, which comes back sooner while these are attended.
+    #[must_use]
+    pub(super) fn that_hurries(mut self, calls: Calls) -> Self {
+        self.calls = calls;
+        self
     }
 
     /// The same, which sets this where the server says that something is parked.
@@ -352,7 +364,9 @@ impl Stream {
     /// Drops the connection, and remembers not to come back at once.
     fn lost(&mut self, error: CallError) -> CallError {
         self.drop_connection();
-        self.connect_at = Some(Instant::now() + self.backoff.failed());
+        let wait = self.backoff.failed();
+        let wait = if self.calls.is_attended() { wait.min(IN_A_CALL) } else { wait };
+        self.connect_at = Some(Instant::now() + wait);
         error
     }
 }

@@ -129,8 +129,19 @@ fn nobody_is_moved_while_all_are_lost() {
     }
     five.apply(Event::Tick, Timestamp(9_000)).unwrap();
     assert_eq!(five.topology, Topology::Dual);
+    // Nor for those of the mesh who come back later.
     five.apply(Event::Back(native(1)), Timestamp(9_000)).unwrap();
+    assert_eq!(five.topology, Topology::Dual);
+    let mut late = five.clone();
+    for n in 2..=4 {
+        five.apply(Event::Back(native(n)), Timestamp(12_000)).unwrap();
+    }
     assert_eq!(five.topology, Topology::Sfu);
+    // Who does not come back is not waited for for ever.
+    late.apply(Event::Tick, Timestamp(16_999)).unwrap();
+    assert_eq!(late.topology, Topology::Dual);
+    late.apply(Event::Tick, Timestamp(17_000)).unwrap();
+    assert_eq!(late.topology, Topology::Sfu);
 }
 
 #[test]

@@ -426,6 +426,7 @@ impl From<AskError> for ApiError {
                 refusal.body.since_ms = Some(since);
                 refusal
             }
+            AskError::TooLarge { .. } => Self::too_large(error),
             AskError::TooMuch(ms) => Self::later(error, ms),
             AskError::Storage(error) => error.into(),
             AskError::Entropy(error) => Self::internal(&error),

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use causeway_protocol::{
     api::{GroupHead, GroupPage, OpPage},
+    device::DeviceList,
     ids::{Epoch, GroupId, MemberId, Timestamp},
     roster::{Body, Invalid, Kind, Op, Roster},
 };
@@ -244,6 +245,15 @@ async fn must_be_registered(
                 && list.version == member.list_version
                 && *list.devices == *member.devices
         });
+        // A list that this database lost: of who is the same, and signs himself, or the op is given back.
+        let is_other =
+            |list: &DeviceList| list.member_id == id && list.version != member.list_version;
+        let may_be_lost = !lists.is_empty()
+            && lists.iter().all(is_other)
+            && (giver.is_some() || matches!(op.kind(), Kind::Devices));
+        if !is_registered && may_be_lost && accounts::was_put_back(conn, now).await? {
+            continue;
+        }
         // One that this database lost, and nobody has taken since: it can say nothing here, and the
         // group goes on.
         if !is_registered && !accounts::may_be_lost(conn, now, &member.account).await? {

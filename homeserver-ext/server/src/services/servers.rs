@@ -31,7 +31,7 @@ use std::{
 use causeway_protocol::{
     envelope::Sender,
     ids::{ItemId, Seq, ServerLinkId, Timestamp},
-    link::{Ack, Answer, Ask, Call, Content, Item, VERSION_REFUSED},
+    link::{Ack, Answer, Ask, Call, Content, Item, MAX_ITEM, VERSION_REFUSED},
 };
 use causeway_store::Db;
 use serde_json::Value;
@@ -112,6 +112,18 @@ pub(crate) enum AskError {
         /// When something was heard of it last, or was first waited for.
         since: Timestamp,
     },
+    /// Bytes, and how many fit.
+    #[error(
+        "what {server} would be asked takes {bytes} bytes of {max} that fit: ask for less at once"
+    )]
+    TooLarge {
+        /// Which.
+        server: String,
+        /// How many.
+        bytes: usize,
+        /// At most.
+        max: usize,
+    },
     /// Again after so many milliseconds.
     #[error("too much is asked of other servers")]
     TooMuch(u64),
@@ -121,6 +133,15 @@ pub(crate) enum AskError {
     /// The operating system's.
     #[error("no randomness: {0}")]
     Entropy(#[from] getrandom::Error),
+}
+
+/// What an item cannot carry the other server would not take, nor anything behind it.
+fn fits(server: &str, ask: &Item) -> Result<(), AskError> {
+    let bytes = ask.to_json().to_string().len();
+    if bytes <= MAX_ITEM {
+        return Ok(());
+    }
+    Err(AskError::TooLarge { server: server.to_owned(), bytes, max: MAX_ITEM })
 }
 
 /// The links with all other servers, since this start.
@@ -245,6 +266,7 @@ impl Servers {
         let id = ItemId::new(random()?);
         let until = now.plus_ms(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
         let ask = Item::Ask(id, Ask { call, caller: caller.cloned(), until, body });
+        fits(server, &ask)?;
         let line = self.line(db, server).await?;
         let (tell, told) = oneshot::channel();
         lock(&self.waits).insert(id, Waits { of: server.to_owned(), tell });

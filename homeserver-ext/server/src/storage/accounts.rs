@@ -88,6 +88,15 @@ pub(crate) async fn put_back(conn: &mut Conn, now: Timestamp) -> Result<(), caus
     Ok(())
 }
 
+/// Whether this database was put back not long ago.
+pub(crate) async fn was_put_back(conn: &mut Conn, now: Timestamp) -> Result<bool, Error> {
+    let row = sqlx::query("SELECT 1 FROM put_back WHERE at_ms > $1")
+        .bind(ms(now.minus_ms(PUT_BACK_MS)))
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Whether this database was put back not long ago, and knows nothing of `account`, which may be one
 /// that it lost.
 pub(crate) async fn may_be_lost(

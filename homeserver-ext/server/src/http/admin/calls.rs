@@ -71,7 +71,7 @@ impl From<WishError> for Problem {
                 Self::Conflict("a device in the call cannot go to LiveKit")
             }
             WishError::Refused(Refused::NoMesh(_)) => Self::Conflict(
-                "more take part than talk directly, or the call is on its way: again when it is not",
+                "more take part than talk directly, or one of Matrix, or the call is on its way: again when that is over",
             ),
             WishError::Refused(Refused::TooManyExpected(_)) => Self::Conflict(
                 "somebody of Matrix is about to come into the call: again in half a minute",

@@ -9,7 +9,10 @@ use causeway_protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiError, AskError, Caller, ask, catch_up, of, refused, taken, unreadable};
-use crate::services::{accounts, groups::elsewhere};
+use crate::services::{
+    accounts,
+    groups::{PostOpError, elsewhere},
+};
 
 /// An op, as it is carried to the group's home.
 #[derive(Serialize, Deserialize)]
@@ -28,6 +31,7 @@ pub(in crate::http) async fn post_op(
     group: GroupId,
     op: &[u8],
 ) -> Result<GroupHead, ApiError> {
+    let posted = Op::parse(op).map_err(PostOpError::from)?;
     let answer = ask_op(api, caller, home, group, op).await?;
     let answer = match catch_up::lost_by_home(api, group, &answer).await? {
         // The home has lost ops: it is given them, and then the op again.
@@ -41,8 +45,7 @@ pub(in crate::http) async fn post_op(
     };
     let head: GroupHead = taken(home, &answer)?;
     // A home that says yes and has not put it down would have its member believe that somebody is out.
-    let posted = Op::parse(op).ok();
-    if posted.as_ref().is_some_and(|op| head.epoch < op.epoch()) {
+    if head.epoch < posted.epoch() {
         return false_answer(api, home).await;
     }
     let mut moved = api.live.moved();
@@ -55,13 +58,14 @@ pub(in crate::http) async fn post_op(
     };
     match tokio::time::timeout(api.config.relay_patience, waiting).await {
         Ok(Err(error)) => Err(error),
-        Ok(Ok(())) => match posted {
+        Ok(Ok(())) => {
             // What the home gave in its place is another op.
-            Some(op) if !elsewhere::has(&api.db, group, &op).await? => {
+            if elsewhere::has(&api.db, group, &posted).await? {
+                Ok(head)
+            } else {
                 false_answer(api, home).await
             }
-            _ => Ok(head),
-        },
+        }
         Err(_) => {
             Err(AskError::Unreachable { server: home.to_owned(), since: api.clock.now() }.into())
         }

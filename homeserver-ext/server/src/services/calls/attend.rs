@@ -19,7 +19,7 @@ use super::{
     abroad::MOST,
     begun_in,
     matrix::{is_name, may_come, note},
-    sfu, time,
+    next_room, sfu, time,
 };
 use crate::{
     calls as change,
@@ -131,6 +131,11 @@ async fn judged(
         return Ok(Attended::Nothing);
     }
     let running = calls::running(tx.conn(), group.row).await?;
+    // Of Matrix he is in no call that anybody was told of, and may wait for one all the same.
+    let leaves = says.device.is_none() && !says.is_in;
+    if leaves && group_rooms::may_wait(tx.conn(), group.row, &says.user).await? {
+        return waits_no_more((tx, live), now, &group, (running, says)).await;
+    }
     match (running, &says.device, &says.begins) {
         (Some(row), _, _) if !row.is_shown_by(here) => Ok(Attended::Nothing),
         (Some(row), _, _) if !says.is_in => goes((tx, live), now, row, says).await,
@@ -139,17 +144,46 @@ async fn judged(
             let asked = (says, device.as_str(), begins);
             begin((tx, live), with, now, &group, asked).await
         }
-        // Of Matrix he is in no call that anybody was told of, and may wait for one all the same.
-        (None, None, _) if !says.is_in => {
-            if !group_rooms::may_wait(tx.conn(), group.row, &says.user).await? {
-                return Ok(Attended::Nothing);
-            }
-            let is_gone = change::close_waiting((&mut tx, live), group.row).await?;
-            tx.commit().await?;
-            Ok(if is_gone { Attended::Gone } else { Attended::Nothing })
-        }
         (Some(_) | None, _, _) => Ok(Attended::Nothing),
     }
+}
+
+/// Closes the room where he may wait. A call that runs, and has not opened it, gets the one that is drawn next.
+async fn waits_no_more(
+    (mut tx, live): (Tx, &Live),
+    now: Timestamp,
+    group: &Group,
+    (running, says): (Option<Row>, &Attends),
+) -> Result<Attended, GuestError> {
+    change::close_waiting((&mut tx, live), group.row).await?;
+    let Some(mut row) = running else {
+        tx.commit().await?;
+        return Ok(Attended::Gone);
+    };
+    let before = row.kept.call.version;
+    for who in those_of(&row, says) {
+        change::of_itself(&mut row, Event::Leave(who), now);
+    }
+    if !row.kept.call.has_room() && row.kept.room.is_some() {
+        row.kept.room = Some(next_room::of_next_call(tx.conn(), group.row).await?);
+    }
+    if row.kept.call.version == before {
+        row.kept.call.version += 1;
+        row.kept.out.clear();
+    }
+    time::put(tx, live, now, (&row, before)).await?;
+    Ok(Attended::Gone)
+}
+
+/// Who of those in a call is meant.
+fn those_of(row: &Row, says: &Attends) -> Vec<Who> {
+    let his = |who: &Who| match who {
+        Who::Matrix(user, device) => {
+            *user == says.user && says.device.as_ref().is_none_or(|it| it == device)
+        }
+        Who::Native(_) => false,
+    };
+    row.guests().into_iter().filter(his).collect()
 }
 
 async fn goes(
@@ -159,13 +193,7 @@ async fn goes(
     says: &Attends,
 ) -> Result<Attended, GuestError> {
     let before = row.kept.call.version;
-    let his = |who: &Who| match who {
-        Who::Matrix(user, device) => {
-            *user == says.user && says.device.as_ref().is_none_or(|it| it == device)
-        }
-        Who::Native(_) => false,
-    };
-    for who in row.guests().into_iter().filter(his) {
+    for who in those_of(&row, says) {
         change::of_itself(&mut row, Event::Leave(who), now);
     }
     if row.kept.call.version == before {

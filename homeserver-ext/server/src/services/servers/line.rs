@@ -14,8 +14,8 @@ use std::{
 use causeway_protocol::{
     ids::{GroupId, ItemId, ServerLinkId, StreamId, Timestamp},
     link::{
-        Content, EventPlace, Fate, Frame, Gives, Item, Peer, Place, WINDOW_BYTES, WINDOW_FRAMES,
-        fitting,
+        Content, EventPlace, Fate, Frame, Gives, Item, MAX_ITEM, Peer, Place, WINDOW_BYTES,
+        WINDOW_FRAMES, fitting,
     },
 };
 use serde_json::Value;
@@ -203,6 +203,11 @@ impl Line {
         of_all: Option<First>,
     ) -> bool {
         let bytes = item.to_string().len();
+        // Who made it has seen to that: a frame with it would be sent for ever, and nothing behind it.
+        if bytes > MAX_ITEM && mark.is_none() {
+            tracing::error!(bytes, "an item is too large to be sent, and left out");
+            return true;
+        }
         let is_full =
             self.queue.len() >= MAX_QUEUED || self.queued_bytes + bytes > MAX_QUEUED_BYTES;
         if is_full {

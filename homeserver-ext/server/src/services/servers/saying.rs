@@ -7,7 +7,7 @@ use causeway_protocol::{
 use causeway_store::Db;
 use serde_json::Value;
 
-use super::{AskError, Servers, random};
+use super::{AskError, Servers, fits, random};
 
 impl Servers {
     /// Has `server` do something for this one, in the order in which it is said, and waits for no answer. What
@@ -22,6 +22,7 @@ impl Servers {
         self.allowed(server)?;
         let until = now.plus_ms(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
         let ask = Item::Ask(ItemId::new(random()?), Ask { call, caller: None, until, body });
+        fits(server, &ask)?;
         let line = self.line(db, server).await?;
         let mut line = line.lock().await;
         if let Some(since) = line.paused {

@@ -261,6 +261,38 @@ async fn a_home_put_back_is_given_its_ops_again_and_orders_on() {
 }
 
 #[tokio::test]
+async fn a_home_put_back_takes_ops_that_name_devices_which_it_lost() {
+    let (here, alice, there, carol) = two().await;
+    let wire = Wire::between(&here, &there);
+    let mut group = with_carol(&here, &alice, &carol).await;
+    let bob = here.person("bob").await;
+    group.post(&here, &alice, &Body::Add(vec![bob.entry(0)])).await;
+    until_epoch(&there, &carol, &group).await;
+    copy(&here).await;
+    // Of an account here, and one of there, each by itself.
+    let phone = alice.second_device(&here).await;
+    let both = Devices { version: phone.list.version, ids: phone.list.devices.clone() };
+    group.post(&here, &alice, &Body::Devices(both)).await;
+    until_epoch(&there, &carol, &group).await;
+    let tablet = carol.second_device(&there).await;
+    let both = Devices { version: tablet.list.version, ids: tablet.list.devices.clone() };
+    post_at(&there, &carol, &mut group, &Body::Devices(both)).await.ok::<GroupHead>();
+    until_epoch(&there, &carol, &group).await;
+    carol.say(&there, &group, &["before"]).await;
+    until_taken(&there, "a.example").await;
+    drop(wire);
+    let here = put_back(here, "a.example").await;
+    let _wire = Wire::between(&here, &there);
+    until_epoch(&here, &alice, &group).await;
+    carol.say(&there, &group, &["after"]).await;
+    for who in [&alice, &bob] {
+        assert_eq!(texts(&here, who, 2).await, ["before", "after"]);
+    }
+    alice.say(&here, &group, &["back"]).await;
+    assert_eq!(texts(&there, &carol, 1).await, ["back"]);
+}
+
+#[tokio::test]
 async fn a_home_that_lost_a_whole_group_has_it_again_with_an_op_of_a_member_elsewhere() {
     let (here, alice, there, carol) = two().await;
     copy(&here).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use causeway_protocol::{
     api::{AccountAnswer, AccountDevices, GroupHead},
     envelope::{Kind, SubmittedTo},
-    ids::ItemId,
+    ids::{ItemId, text_of},
     link::{Answer, Ask, Call, Item, Row, Tell},
     roster::{Body, Op},
 };
@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use super::{
     OTHER, ask_of, at,
-    groups::ops,
+    groups::{ops, texts, until_epoch, with_carol},
     operator::{operate, other},
     peer::Peer,
-    wire::hand_in,
+    two,
+    wire::{Wire, hand_in},
 };
 use crate::harness::{Group, Person, Server, op_body, random};
 
@@ -118,6 +119,38 @@ async fn an_op_of_a_member_here_that_lets_a_server_in_may_be_posted_by_that_one(
     let answers = answered(&server, &mut peer, asks.to_vec()).await;
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!((statuses, noted(&server).await), (vec![200, 404], before));
+}
+
+#[tokio::test]
+async fn what_no_item_carries_is_refused_at_once_and_holds_up_nobody() {
+    let (here, alice, there, carol) = two().await;
+    let _wire = Wire::between(&here, &there);
+    let mut group = with_carol(&here, &alice, &carol).await;
+    until_epoch(&there, &carol, &group).await;
+    let mallory = Person::at("mallory", OTHER).registered(&there).await;
+    let nobodys = text_of(&random::<32>());
+    let join = json!({"server": "a.example", "request": "A".repeat(64_000)});
+    for (path, body) in [
+        (format!("/groups/{nobodys}/join"), &join),
+        (group.path("/join"), &join),
+        (group.path("/roster"), &json!({"op": "A".repeat(64_000)})),
+    ] {
+        let answer = mallory.post(&there, &path, body).await;
+        assert!([400, 404, 413].contains(&answer.status.as_u16()), "{path}: {}", answer.status);
+    }
+    // By a member as well, whatever it is made of: many accounts stand beside this one.
+    let mut named = Vec::new();
+    for n in 0..90 {
+        let one = Person::at(&format!("p{n}"), OTHER).registered(&there).await;
+        named.push(one.entry(0));
+    }
+    group.post(&here, &alice, &Body::Role(carol.member(), 1)).await;
+    until_epoch(&there, &carol, &group).await;
+    let large = group.op(&carol, &Body::Add(named));
+    carol.post(&there, &group.path("/roster"), &op_body(&large)).await.refused(413, "M_TOO_LARGE");
+    carol.say(&there, &group, &["undisturbed"]).await;
+    assert_eq!(texts(&here, &alice, 1).await, ["undisturbed"]);
+    assert_eq!(other(&here).await["malformed"], 0);
 }
 
 /// The servers that were asked for accounts since this was looked at last.

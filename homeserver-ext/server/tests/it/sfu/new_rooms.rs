@@ -129,6 +129,27 @@ async fn who_leaves_the_matrix_room_does_not_wait_for_the_groups_call() {
 }
 
 #[tokio::test]
+async fn nor_while_natives_talk_directly() {
+    let livekit = Sfu::start().await;
+    let server = server(Some(&livekit)).await;
+    let (group, [alice, bob, _]) = bridged(&server, ["alice", "bob", "ferry"]).await;
+    let _streams = listening(&server, [&alice, &bob]).await;
+    let (jwt, room) = mia(&server, &group).await;
+    let mut phone = Connected::by(&livekit.url(), &jwt).await;
+    let call = new_id();
+    start(&server, &alice, &group, call).await.ok::<CallState>();
+    join(&server, &bob, &group, call).await.ok::<CallState>();
+    let leaves = json!({"group": group.id(), "user": "@mia:b.example", "is_in": false});
+    assert_eq!(attend(&server, DOOR, &leaves).await.1["outcome"], "gone");
+    livekit.until_rooms(&server, &[]).await;
+    phone.is_put_out().await;
+    // Who asks now is let into the call, in the room that it has now.
+    let (_, next) = mia(&server, &group).await;
+    assert_ne!(next, room);
+    assert_eq!(room_for(&server, &alice, &group, call).await, next);
+}
+
+#[tokio::test]
 async fn a_group_that_gets_another_bridge_gets_another_room() {
     let livekit = Sfu::start().await;
     let server = server(Some(&livekit)).await;

@@ -21,6 +21,7 @@ pub(super) fn shown(name: String, pinged: Result<Pinged, AskError>) -> Result<Pi
                 AskError::Denied(_) => "change native.servers.allow and deny, and restart Causeway",
                 AskError::Paused { .. } => "`causeway servers resume` lets it pass again",
                 AskError::Unreachable { .. }
+                | AskError::TooLarge { .. }
                 | AskError::TooMuch(_)
                 | AskError::Storage(_)
                 | AskError::Entropy(_) => return Err(error.into()),
