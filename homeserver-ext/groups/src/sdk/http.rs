@@ -28,9 +28,8 @@ use zeroize::Zeroizing;
 use super::call::{CallError, answer, asked, body, broken_off, chain, not_sent, refusal, sent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that are kept for later, and for how long.
-const IDLE: usize = 2;
-const IDLE_FOR: Duration = Duration::from_secs(10);
+/// How long a connection is kept for later.
+const IDLE: Duration = Duration::from_secs(15);
 /// For a whole call, its answer included: 4 MiB in a minute.
 const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// A `.well-known` file is a few lines; whatever is longer is something else.
@@ -458,8 +457,7 @@ pub(super) fn client_builder() -> ClientBuilder {
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         // A server lets in so many of one address, and others are there as well.
-        .pool_max_idle_per_host(IDLE)
-        .pool_idle_timeout(IDLE_FOR)
+        .pool_idle_timeout(IDLE)
         .user_agent(concat!("causeway/", env!("CARGO_PKG_VERSION")))
 }
 
