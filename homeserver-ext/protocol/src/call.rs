@@ -185,7 +185,11 @@ impl Call {
         due.extend(self.confirmed.map(|at| after(at, rules::OVERLAP)));
         match self.topology {
             Topology::Prepare => due.push(after(self.since, rules::EXPECTED)),
-            Topology::Dual => due.push(after(self.since, rules::OVERLAP)),
+            Topology::Dual => {
+                due.push(after(self.since, rules::OVERLAP));
+                let lost = self.participants.values().filter_map(|it| it.lost);
+                due.extend(lost.map(|at| after(at, rules::READY)));
+            }
             Topology::Sfu => due.push(self.shrinks_at()),
             _ => {}
         }

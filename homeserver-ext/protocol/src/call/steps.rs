@@ -88,10 +88,9 @@ impl Call {
             return self.roll_back(Out::SfuUnavailable, now, effects);
         }
         let missing = self.missing();
-        // The mesh is not taken from who lost his own server, and comes back as all do after its start.
-        let is_due = self.until.is_some_and(|at| at <= now);
-        let is_waited =
-            !is_due && self.participants.values().any(|it| it.in_mesh && it.lost.is_some());
+        // The mesh is not taken from who lost his own server, as all do with its start, and is back in a moment.
+        let mut lost = self.participants.values().filter(|it| it.in_mesh).filter_map(|it| it.lost);
+        let is_waited = lost.any(|at| after(at, rules::READY) > now);
         let is_confirmed = missing.is_empty() && self.is_anybody_there() && !is_waited;
         if is_confirmed && after(self.since, rules::OVERLAP) <= now {
             self.switched(now);

@@ -138,10 +138,30 @@ fn nobody_is_moved_while_all_are_lost() {
     }
     assert_eq!(five.topology, Topology::Sfu);
     // Who does not come back is not waited for for ever.
-    late.apply(Event::Tick, Timestamp(16_999)).unwrap();
+    assert_eq!(late.deadline(Timestamp(14_999)), Some(Timestamp(15_000)));
+    late.apply(Event::Tick, Timestamp(14_999)).unwrap();
     assert_eq!(late.topology, Topology::Dual);
-    late.apply(Event::Tick, Timestamp(17_000)).unwrap();
+    late.apply(Event::Tick, Timestamp(15_000)).unwrap();
     assert_eq!(late.topology, Topology::Sfu);
+}
+
+/// Some are back before the others are seen to be lost, and the time of the step was over long before.
+#[test]
+fn nor_is_the_mesh_taken_from_those_who_come_back_later_than_others() {
+    let mut five = call(5, ALL);
+    all_ready(&mut five, Timestamp(1_000));
+    assert_eq!(five.topology, Topology::Dual);
+    let start = Timestamp(60_000);
+    for n in [2, 3, 4] {
+        five.apply(Event::Lost(native(n)), start).unwrap();
+        assert_eq!(five.topology, Topology::Dual);
+    }
+    for n in [2, 3] {
+        five.apply(Event::Back(native(n)), start.plus_ms(4_000)).unwrap();
+        assert_eq!(five.topology, Topology::Dual);
+    }
+    five.apply(Event::Back(native(4)), start.plus_ms(5_000)).unwrap();
+    assert_eq!(five.topology, Topology::Sfu);
 }
 
 #[test]
