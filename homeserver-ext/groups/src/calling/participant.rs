@@ -37,6 +37,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// The same is asked for again after so long, where it came to nothing.
 const SAME_AGAIN: Duration = Duration::from_secs(5);
+/// Longest wait before a server that is away is asked again: the others may hear nothing of this device until then.
+const AWAY_AGAIN: Duration = Duration::from_secs(4);
 /// What waits to be told; sound goes on where it is full.
 const TOLD: usize = 256;
 /// How often a call is begun, or come into, while others end theirs.
@@ -204,7 +206,13 @@ impl Participant {
             self.go_abroad();
             self.ask_to_move();
             match self.next(&mut commands).await {
-                Step::News(News::State(state)) => self.hear(*state).await,
+                Step::News(News::State(state)) => {
+                    if self.is_away {
+                        // It is not any more.
+                        self.waits = None;
+                    }
+                    self.hear(*state).await;
+                }
                 Step::News(News::Signal(signalled)) => self.signalled(signalled).await,
                 Step::Happened(happened) => self.happened(happened).await,
                 Step::Command(command) => self.command(command).await,
@@ -395,7 +403,7 @@ impl Participant {
         if error.is_transient() {
             let wait = match error {
                 CallError::RetryAfter { ms, .. } => Duration::from_millis(ms),
-                _ => self.backoff.failed(),
+                _ => self.backoff.failed().min(AWAY_AGAIN),
             };
             // The same goes again: it was not heard.
             (self.asked, self.waits) = (None, Some(Instant::now() + wait));
