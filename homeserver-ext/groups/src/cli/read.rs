@@ -20,7 +20,7 @@ pub(super) struct HistoryArguments {
     #[command(subcommand)]
     command: Option<HistoryCommand>,
     /// The group: its name, its id, or the first characters of its id
-    #[arg(required = true)]
+    #[arg(required = true, allow_hyphen_values = true)]
     group: Option<String>,
     /// Show the last lines before this row
     #[arg(long, value_name = "ROW")]
@@ -55,7 +55,7 @@ pub(super) struct SearchArguments {
     #[arg(required = true)]
     text: Vec<String>,
     /// Look in this group only
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, allow_hyphen_values = true, value_name = "GROUP")]
     group: Option<String>,
     /// Show the last lines before this row
     #[arg(long, default_value_t = i64::MAX, hide_default_value = true, value_name = "ROW")]
