@@ -245,12 +245,10 @@ async fn must_be_registered(
                 && list.version == member.list_version
                 && *list.devices == *member.devices
         });
-        // A list that this database lost: of who is the same, and signs himself, or the op is given back.
+        // A list that this database lost, in an op that it is given back: of who is the same.
         let is_other =
             |list: &DeviceList| list.member_id == id && list.version != member.list_version;
-        let may_be_lost = !lists.is_empty()
-            && lists.iter().all(is_other)
-            && (giver.is_some() || matches!(op.kind(), Kind::Devices));
+        let may_be_lost = giver.is_some() && !lists.is_empty() && lists.iter().all(is_other);
         if !is_registered && may_be_lost && accounts::was_put_back(conn, now).await? {
             continue;
         }
